@@ -1,0 +1,1 @@
+"""Ready-made analysis functions; register them or copy them."""

@@ -1,0 +1,1 @@
+"""The database: tables, sessions, and named queries that never commit."""

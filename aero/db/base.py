@@ -1,0 +1,73 @@
+"""Column types, the declarative base, and the schema revision this code speaks."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from sqlalchemy import JSON, DateTime, MetaData, String, Text, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+REVISION = "0001"
+"""The newest migration, which `Database` compares with one SELECT."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC time; a naive one is refused."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(
+        self, value: datetime | None, dialect: Dialect
+    ) -> datetime | None:
+        """Refuse naive times and bring the others to UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value} is naive: give an aware time.")
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(
+        self, value: datetime | None, dialect: Dialect
+    ) -> datetime | None:
+        """Return an aware time in UTC."""
+        if value is None:
+            return None
+        if dialect.name == "sqlite":
+            return value.replace(tzinfo=UTC)
+        return value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """Base of all tables."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 -- SQLAlchemy reads it off the class
+        datetime: UtcDateTime(),
+        dict[str, Any]: JSON(none_as_null=True).with_variant(
+            JSONB(none_as_null=True), "postgresql"
+        ),
+        Any: JSON(none_as_null=True).with_variant(
+            JSONB(none_as_null=True), "postgresql"
+        ),
+        str: Text(),
+    }
+
+
+Id = Annotated[str, mapped_column(Uuid(as_uuid=False))]
+"""A UUID, a `str` of 36 characters in Python."""
+
+IdKey = Annotated[str, mapped_column(Uuid(as_uuid=False), primary_key=True)]
+
+Sha256 = Annotated[str, mapped_column(String(64))]

@@ -1,0 +1,48 @@
+"""The tables, one module for each thing they describe."""
+
+from aero.db.base import Base
+from aero.db.models.data import (
+    Data,
+    DataTag,
+    DataVersion,
+    SourceState,
+    SourceType,
+    SourceUrl,
+    Tag,
+    VersionEdge,
+)
+from aero.db.models.flow import Flow, FlowInput, FlowOutput
+from aero.db.models.function import Function, FunctionRegistration
+from aero.db.models.provenance import (
+    Provenance,
+    ProvenanceContribution,
+    ProvenanceDerivation,
+    ProvenanceSource,
+)
+from aero.db.models.run import Run, RunInput, RunStep, RunTrigger, Worker
+
+__all__ = [
+    "Base",
+    "Data",
+    "DataTag",
+    "DataVersion",
+    "Flow",
+    "FlowInput",
+    "FlowOutput",
+    "Function",
+    "FunctionRegistration",
+    "Provenance",
+    "ProvenanceContribution",
+    "ProvenanceDerivation",
+    "ProvenanceSource",
+    "Run",
+    "RunInput",
+    "RunStep",
+    "RunTrigger",
+    "SourceState",
+    "SourceType",
+    "SourceUrl",
+    "Tag",
+    "VersionEdge",
+    "Worker",
+]

@@ -1,0 +1,78 @@
+"""Standing rules: which function runs on what, and when."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from aero.db.base import Base, Id, IdKey, Sha256
+
+LIVING = text("deleted_at IS NULL")
+
+
+class Flow(Base):
+    """Function + endpoint + inputs + outputs + kwargs + policy.
+
+    `kwargs` is a dict, or for a sweep the list of them, one per task.
+    """
+
+    __tablename__ = "flow"
+    __table_args__ = (
+        Index(
+            "uq_flow_fingerprint",
+            "fingerprint",
+            unique=True,
+            sqlite_where=LIVING,
+            postgresql_where=LIVING,
+        ),
+        Index(None, "created_at", "id"),
+    )
+
+    id: Mapped[IdKey]
+    owner: Mapped[str]
+    function_id: Mapped[Id | None] = mapped_column(
+        ForeignKey("function.id"), index=True
+    )
+    endpoint: Mapped[str]
+    pull_endpoint: Mapped[str | None]
+    engine: Mapped[str]
+    kwargs: Mapped[Any] = mapped_column(nullable=False)
+    policy: Mapped[int]
+    timer: Mapped[float | None]
+    cron: Mapped[str | None]
+    timezone: Mapped[str]
+    next_due: Mapped[datetime | None] = mapped_column(index=True)
+    enabled: Mapped[bool]
+    paused_reason: Mapped[str | None]
+    fingerprint: Mapped[Sha256]
+    description: Mapped[str]
+    retries: Mapped[int]
+    timeout: Mapped[float | None]
+    priority: Mapped[int]
+    max_running: Mapped[int | None]
+    last_executed: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
+
+
+class FlowInput(Base):
+    """An input by the name of the function's parameter; `version` pins it."""
+
+    __tablename__ = "flow_input"
+
+    flow_id: Mapped[Id] = mapped_column(ForeignKey("flow.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    data_id: Mapped[Id] = mapped_column(ForeignKey("data.id"), index=True)
+    version: Mapped[int | None]
+    fetch: Mapped[bool]
+
+
+class FlowOutput(Base):
+    """An output by name; Data has one living writer."""
+
+    __tablename__ = "flow_output"
+
+    flow_id: Mapped[Id] = mapped_column(ForeignKey("flow.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    data_id: Mapped[Id] = mapped_column(ForeignKey("data.id"), index=True)

@@ -1,0 +1,1 @@
+"""Named queries. They run in the caller's transaction and never commit."""

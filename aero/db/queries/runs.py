@@ -1,0 +1,378 @@
+"""Runs, their triggers, inputs and steps."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    Row,
+    and_,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+
+from aero.db.models import (
+    DataVersion,
+    Flow,
+    Run,
+    RunInput,
+    RunStep,
+    RunTrigger,
+)
+from aero.db.queries.common import insert_all, insert_ignore
+from aero.types import RunStatus
+
+Slot = tuple[str, int, str]
+
+_HEAD = (
+    Run.id,
+    Run.flow_id,
+    Run.task,
+    Run.source_key,
+    Run.attempt,
+    Run.claim,
+    Run.trigger_key,
+    Run.event,
+    Run.started_at,
+    Run.function_failures,
+    Run.lost_tries,
+)
+
+
+def count_triggers(
+    tx: Connection, rows: Sequence[Mapping[str, Any]]
+) -> set[tuple[str, int, str]]:
+    """Insert triggers; return (flow, task, key) of those that did not count yet."""
+    statement = insert_ignore(tx, RunTrigger).returning(
+        RunTrigger.flow_id, RunTrigger.task, RunTrigger.key
+    )
+    return {(r.flow_id, r.task, r.key) for r in tx.execute(statement, list(rows))}
+
+
+def run_of_trigger(tx: Connection, flow_id: str, task: int, key: str) -> str | None:
+    """Return the run that a trigger made or joined."""
+    return tx.execute(
+        select(RunTrigger.run_id).where(
+            RunTrigger.flow_id == flow_id,
+            RunTrigger.task == task,
+            RunTrigger.key == key,
+        )
+    ).scalar_one_or_none()
+
+
+def join_pending(tx: Connection, slots: Iterable[Slot]) -> dict[Slot, str]:
+    """Lock and return the PENDING runs of these slots.
+
+    The UPDATE finds only rows that no claim has taken since; it is what makes
+    joining and claiming exclude each other.
+    """
+    rows = tx.execute(
+        update(Run)
+        .where(
+            Run.status == RunStatus.PENDING.value,
+            tuple_(Run.flow_id, Run.task, Run.source_key).in_(list(slots)),
+        )
+        .values(status=RunStatus.PENDING.value)
+        .returning(Run.id, Run.flow_id, Run.task, Run.source_key)
+    )
+    return {(r.flow_id, r.task, r.source_key): r.id for r in rows}
+
+
+def update_joined(tx: Connection, run_id: str, **values: Any) -> None:
+    """Set columns of a PENDING run that a trigger joined."""
+    tx.execute(update(Run).where(Run.id == run_id).values(**values))
+
+
+def point_trigger(
+    tx: Connection, flow_id: str, task: int, key: str, run_id: str
+) -> None:
+    """Say which run a trigger joined."""
+    tx.execute(
+        update(RunTrigger)
+        .where(
+            RunTrigger.flow_id == flow_id,
+            RunTrigger.task == task,
+            RunTrigger.key == key,
+        )
+        .values(run_id=run_id)
+    )
+
+
+def insert_runs(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert runs."""
+    insert_all(tx, Run, rows)
+
+
+def replace_inputs(
+    tx: Connection, joined: Collection[str], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Give runs their input versions, in place of those that joined ones had."""
+    if joined:
+        tx.execute(delete(RunInput).where(RunInput.run_id.in_(list(joined))))
+    insert_all(tx, RunInput, rows)
+
+
+def claim(
+    tx: Connection,
+    *,
+    now: datetime,
+    lease_expires: datetime,
+    claim_id: str,
+    claimed_by: str,
+    endpoints: Collection[str],
+    limit: int,
+) -> list[Row[Any]]:
+    """Take up to `limit` runs that may start, best first, in one statement."""
+    busy = Run.__table__.alias("busy")
+    waiting = (
+        select(Run.id)
+        .join(Flow, Flow.id == Run.flow_id)
+        .where(
+            Run.status == RunStatus.PENDING.value,
+            Run.not_before <= now,
+            Flow.enabled.is_(True),
+            Flow.deleted_at.is_(None),
+            Flow.endpoint.in_(list(endpoints)),
+            ~exists().where(
+                busy.c.flow_id == Run.flow_id,
+                busy.c.task == Run.task,
+                busy.c.source_key == Run.source_key,
+                busy.c.status == RunStatus.RUNNING.value,
+            ),
+        )
+        .order_by(Run.priority.desc(), Run.created_at, Run.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True, of=Run)
+    )
+    rows = tx.execute(
+        update(Run)
+        .where(Run.id.in_(waiting.scalar_subquery()))
+        .values(
+            status=RunStatus.RUNNING.value,
+            claim=claim_id,
+            claimed_by=claimed_by,
+            lease_expires=lease_expires,
+            started_at=now,
+        )
+        .returning(*_HEAD, Run.priority, Run.created_at)
+    ).all()
+    return sorted(rows, key=lambda r: (-r.priority, r.created_at, r.id))
+
+
+def extend_leases(
+    tx: Connection, claims: Mapping[str, str], lease_expires: datetime
+) -> set[str]:
+    """Extend the leases of run id -> claim; return the runs still held."""
+    rows = tx.execute(
+        update(Run)
+        .where(
+            Run.status == RunStatus.RUNNING.value,
+            tuple_(Run.id, Run.claim).in_(list(claims.items())),
+        )
+        .values(lease_expires=lease_expires)
+        .returning(Run.id)
+    )
+    return set(rows.scalars())
+
+
+def expired(
+    tx: Connection, now: datetime, lost_workers: Collection[str]
+) -> list[Row[Any]]:
+    """Return RUNNING runs whose lease ran out or whose worker is known to be gone."""
+    gone = Run.lease_expires <= now
+    if lost_workers:
+        gone = or_(gone, Run.claimed_by.in_(list(lost_workers)))
+    return list(
+        tx.execute(select(*_HEAD).where(Run.status == RunStatus.RUNNING.value, gone))
+    )
+
+
+def claimants(tx: Connection) -> list[str]:
+    """Return the workers that hold RUNNING runs."""
+    rows = tx.execute(
+        select(Run.claimed_by).where(Run.status == RunStatus.RUNNING.value).distinct()
+    )
+    return [name for name in rows.scalars() if name is not None]
+
+
+def leave_running(
+    tx: Connection, run_id: str, claim_id: str | None, **values: Any
+) -> bool:
+    """Take a run out of RUNNING, fenced by its claim; False if it is not ours."""
+    rows = tx.execute(
+        update(Run)
+        .where(
+            Run.id == run_id,
+            Run.claim == claim_id,
+            Run.status == RunStatus.RUNNING.value,
+        )
+        .values(lease_expires=None, **values)
+        .returning(Run.id)
+    ).all()
+    return bool(rows)
+
+
+def has_pending(tx: Connection, flow_id: str, task: int, source_key: str) -> bool:
+    """Whether the slot has a PENDING run."""
+    return (
+        tx.execute(
+            select(Run.id).where(
+                Run.flow_id == flow_id,
+                Run.task == task,
+                Run.source_key == source_key,
+                Run.status == RunStatus.PENDING.value,
+            )
+        ).first()
+        is not None
+    )
+
+
+def get(tx: Connection, run_id: str) -> Row[Any] | None:
+    """Return a run's whole row."""
+    return tx.execute(select(*Run.__table__.c).where(Run.id == run_id)).one_or_none()
+
+
+def inputs(tx: Connection, run_ids: Collection[str]) -> list[Row[Any]]:
+    """Return the input versions of runs, with all that a payload says of them."""
+    return list(
+        tx.execute(
+            select(
+                RunInput.run_id,
+                RunInput.name,
+                DataVersion.key,
+                DataVersion.id,
+                DataVersion.data_id,
+                DataVersion.version,
+                DataVersion.sha256,
+                DataVersion.etag,
+                DataVersion.size,
+                DataVersion.media_type,
+                DataVersion.encoding,
+                DataVersion.file_name,
+                DataVersion.uri,
+            )
+            .join(DataVersion, DataVersion.id == RunInput.version_id)
+            .where(RunInput.run_id.in_(list(run_ids)))
+            .order_by(RunInput.run_id, RunInput.name)
+        )
+    )
+
+
+def record_steps(
+    tx: Connection, run_id: str, attempt: int, steps: Sequence[Mapping[str, Any]]
+) -> None:
+    """Store the steps of an attempt, which are recorded once, at its end."""
+    rows = [
+        {
+            "run_id": run_id,
+            "attempt": attempt,
+            "name": step["name"],
+            "status": step["status"],
+            "started_at": _moment(step.get("started_at")),
+            "finished_at": _moment(step.get("finished_at")),
+            "metrics": {
+                key: value
+                for key, value in step.items()
+                if key not in {"name", "status", "started_at", "finished_at"}
+            },
+        }
+        for step in steps
+    ]
+    insert_all(tx, RunStep, rows)
+
+
+def _moment(value: str | None) -> datetime | None:
+    return None if value is None else datetime.fromisoformat(value)
+
+
+def cancel(
+    tx: Connection, run_ids: Collection[str], now: datetime, message: str
+) -> list[str]:
+    """End runs that have not ended as CANCELLED; return those that were."""
+    rows = tx.execute(
+        update(Run)
+        .where(
+            Run.id.in_(list(run_ids)),
+            Run.status.in_([RunStatus.PENDING.value, RunStatus.RUNNING.value]),
+        )
+        .values(
+            status=RunStatus.CANCELLED.value,
+            finished_at=now,
+            lease_expires=None,
+            error_type="Cancelled",
+            error_message=message,
+        )
+        .returning(Run.id)
+    )
+    return list(rows.scalars())
+
+
+def living(tx: Connection, flow_ids: Collection[str]) -> list[str]:
+    """Return the runs of these flows that have not ended."""
+    rows = tx.execute(
+        select(Run.id).where(
+            Run.flow_id.in_(list(flow_ids)),
+            Run.status.in_([RunStatus.PENDING.value, RunStatus.RUNNING.value]),
+        )
+    )
+    return list(rows.scalars())
+
+
+def waiting(
+    tx: Connection, endpoints: Collection[str]
+) -> tuple[int, int, datetime | None]:
+    """Return what is not idle: (RUNNING, startable PENDING, their earliest start).
+
+    PENDING runs of paused flows and of endpoints not served here do not count.
+    """
+    running = tx.execute(
+        select(func.count())
+        .select_from(Run)
+        .where(Run.status == RunStatus.RUNNING.value)
+    ).scalar_one()
+    count, earliest = tx.execute(
+        select(func.count(), func.min(Run.not_before))
+        .select_from(Run)
+        .join(Flow, Flow.id == Run.flow_id)
+        .where(
+            Run.status == RunStatus.PENDING.value,
+            Flow.enabled.is_(True),
+            Flow.deleted_at.is_(None),
+            Flow.endpoint.in_(list(endpoints)),
+        )
+    ).one()
+    return running, count, earliest
+
+
+def counts(tx: Connection) -> dict[str, int]:
+    """Return the number of runs by status."""
+    rows = tx.execute(select(Run.status, func.count()).group_by(Run.status))
+    return {status: count for status, count in rows}
+
+
+def prune(tx: Connection, before: datetime, triggers_before: datetime) -> int:
+    """Delete ended runs of before `before`, and triggers of runs long gone."""
+    old = and_(
+        Run.finished_at < before,
+        Run.status.not_in([RunStatus.PENDING.value, RunStatus.RUNNING.value]),
+    )
+    removed = tx.execute(delete(Run).where(old)).rowcount
+    known = select(Run.id).where(Run.id == RunTrigger.run_id)
+    tx.execute(
+        delete(RunTrigger).where(
+            RunTrigger.created_at < triggers_before, ~known.exists()
+        )
+    )
+    return removed
+
+
+def insert_ended(tx: Connection, row: Mapping[str, Any]) -> None:
+    """Insert a run that ended at once."""
+    tx.execute(insert(Run).values(**row))

@@ -1,0 +1,110 @@
+"""Data versions, the edges between them, and what is known of sources."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select
+
+from aero.db.models import (
+    Data,
+    DataVersion,
+    ProvenanceSource,
+    SourceState,
+    VersionEdge,
+)
+from aero.db.queries.common import insert_ignore, upsert
+
+
+def newest_number(tx: Connection, data_id: str) -> int:
+    """Return the greatest version number of Data, 0 where there is none."""
+    found: int | None = tx.execute(
+        select(func.max(DataVersion.version)).where(DataVersion.data_id == data_id)
+    ).scalar_one()
+    return found or 0
+
+
+def newest_numbers(tx: Connection, data_ids: Collection[str]) -> dict[str, int]:
+    """Return the greatest version number of each Data that has one."""
+    newest = (
+        select(func.max(DataVersion.version))
+        .where(DataVersion.data_id == Data.id)
+        .scalar_subquery()
+    )
+    rows = tx.execute(select(Data.id, newest).where(Data.id.in_(list(data_ids))))
+    return {data_id: number for data_id, number in rows if number is not None}
+
+
+def latest_of(
+    tx: Connection, data_id: str, task: int, source_key: str
+) -> Row[Any] | None:
+    """Return the latest version that this task made from this object."""
+    return tx.execute(
+        select(
+            DataVersion.key,
+            DataVersion.id,
+            DataVersion.version,
+            DataVersion.sha256,
+            DataVersion.etag,
+        )
+        .where(
+            DataVersion.data_id == data_id,
+            DataVersion.task == task,
+            DataVersion.source_key == source_key,
+        )
+        .order_by(DataVersion.version.desc())
+        .limit(1)
+    ).one_or_none()
+
+
+def add(tx: Connection, row: Mapping[str, Any]) -> int:
+    """Insert a version; return its integer key."""
+    key: int = tx.execute(
+        insert(DataVersion).values(**row).returning(DataVersion.key)
+    ).scalar_one()
+    return key
+
+
+def add_edges(tx: Connection, children: Iterable[int], parents: Sequence[int]) -> None:
+    """Say that `children` were made from `parents`."""
+    rows = [{"child": c, "parent": p} for c in children for p in parents]
+    if rows:
+        tx.execute(insert_ignore(tx, VersionEdge), rows)
+
+
+def get(tx: Connection, data_id: str, version: int) -> Row[Any] | None:
+    """Return one version's whole row."""
+    return tx.execute(
+        select(*DataVersion.__table__.c).where(
+            DataVersion.data_id == data_id, DataVersion.version == version
+        )
+    ).one_or_none()
+
+
+def referenced(tx: Connection, sha256s: Collection[str]) -> set[str]:
+    """Return those addresses that a version or a kept download refers to."""
+    wanted = list(sha256s)
+    versions = tx.execute(
+        select(DataVersion.sha256).where(DataVersion.sha256.in_(wanted))
+    ).scalars()
+    raw = tx.execute(
+        select(ProvenanceSource.sha256).where(ProvenanceSource.sha256.in_(wanted))
+    ).scalars()
+    return {*(v for v in versions if v is not None), *raw}
+
+
+def source_states(
+    tx: Connection, data_ids: Collection[str], source_key: str
+) -> dict[str, Row[Any]]:
+    """Return what the last good poll left behind, by Data."""
+    rows = tx.execute(
+        select(*SourceState.__table__.c).where(
+            SourceState.data_id.in_(list(data_ids)),
+            SourceState.source_key == source_key,
+        )
+    )
+    return {row.data_id: row for row in rows}
+
+
+def save_source_states(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Keep what a poll left behind."""
+    upsert(tx, SourceState, rows, keys=["data_id", "source_key"])

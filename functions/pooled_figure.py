@@ -39,6 +39,9 @@ def pooled_figure(  # noqa: PLR0915 - only one function's source crosses to a wo
 
     Returns:
         The output `figure`: a PNG of 1500 x 1050 pixels; without data it says so.
+
+    Raises:
+        ValueError: The prior cannot be the one that the tables were made with.
     """
     import csv
     from pathlib import Path
@@ -112,6 +115,11 @@ def pooled_figure(  # noqa: PLR0915 - only one function's source crosses to a wo
         _, shape, rate = first[1][:, mine] + second[1][:, yours]
         shape = shape - (prior_mean / prior_sd) ** 2
         rate = rate - prior_mean / prior_sd**2
+        if min([*shape, *rate], default=1) <= 0:
+            raise ValueError(
+                "The tables were made with another prior than prior_mean="
+                f"{prior_mean} and prior_sd={prior_sd}: give theirs."
+            )
         lower = gammaincinv(shape, (1 - level) / 2) / rate
         upper = gammaincinv(shape, (1 + level) / 2) / rate
         x = first[0][mine].astype(float)

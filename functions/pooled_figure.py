@@ -15,8 +15,8 @@ def pooled_figure(  # noqa: PLR0915 - only one function's source crosses to a wo
 ) -> AeroOutput:
     """Pool two R(t) tables and draw incidence above and R(t) below, as a PNG.
 
-    Part of what was registered as diarrhoea was probably cholera: the method takes both
-    causes as signs of one epidemic with one R(t). Given R, the counts of both are Poisson,
+    Part of what was registered as diarrhoea was probably cholera: both causes are
+    taken as signs of one epidemic with one R(t). Given R, both counts are Poisson,
     and each table's posterior of R is a gamma distribution (see
     `reproduction_number`), so the posterior given both is their product divided by the
     prior, which both contain:

@@ -1,0 +1,253 @@
+"""The steps a flow is chained from, as they run on a worker."""
+
+import linecache
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from types import ModuleType
+from typing import Any
+
+from aero import secret
+from aero.clock import isoformat, utc_now
+from aero.environment import environment
+from aero.error import InvalidValueError
+from aero.failure import USER_MODULE, failure
+from aero.formatting import (
+    accepted,
+    aero_format,
+    described,
+    measured,
+    own_directory,
+    plain,
+    private_directory,
+    run,
+    stage,
+    storage_of,
+    unchanged,
+)
+from aero.types import AeroOutput, Fetched, Json, NotModified, Step, Validators
+
+__all__ = ["download", "run_task", "stage"]
+
+
+def download(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], Json]:
+    """Download each output entry that has a url, and store it.
+
+    The entry gets the facts of the download, or `not_modified: True` if the source
+    says so or its bytes have the SHA-256 `raw_sha256`. A flow of several sources is
+    downloaded whole as soon as one of them changed, because its function takes all.
+
+    Args:
+        *args: Handed through.
+        **kwargs: The flow's kwargs, handed through, and `aero`, the payload; its
+            `fetch`, if any, is the policy of the download.
+
+    Returns:
+        `args` and `kwargs` with the payload completed, for the next step.
+
+    Raises:
+        SourceError: The source's answer is final and is not the data.
+        SourceUnavailableError: The source could not be reached.
+        StorageError: The bytes could not be stored.
+    """
+    payload = accepted(kwargs.get("aero"))
+    with (
+        private_directory() as directory,
+        measured(Step.DOWNLOAD, kwargs, payload),
+    ):
+        _download(payload, payload.get("fetch") or {}, directory, whole=True)
+    return args, {**kwargs, "aero": payload}
+
+
+def run_task(task: Json) -> Json:
+    """Run the consecutive steps of a run that share an endpoint, and report.
+
+    Args:
+        task: `aero` (the payload), `kwargs` (secrets as references), `workdir` (a
+            private directory, which is the working directory), `download` (whether
+            to), `fetch` (the policy of that), and `source` and `name` of the
+            function, or None for what is stored as downloaded.
+
+    Returns:
+        `aero` (the payload as far as it was completed), `unchanged` (no source
+        changed, so the function was not run), `steps`, `environment`, and `error`:
+        None, or `type`, `message`, `traceback` and whose `fault` it is: `function`,
+        `source`, `unavailable` or `storage`. All of it is JSON.
+    """
+    result: Json = {
+        "aero": task["aero"],
+        "unchanged": False,
+        "steps": [],
+        "environment": {},
+        "error": None,
+    }
+    file_name = _file_name(task.get("name"))
+    known: dict[str, str] = {}
+    try:
+        known = secret.values(secret.names(task.get("kwargs")))
+        _run_steps(task, result)
+    except BaseException as error:  # the boundary that records what a function did
+        step = result["steps"][-1]["name"] if result["steps"] else None
+        recorded = failure(error, file_name, step=step, secrets=known)
+        if recorded is None:
+            raise
+        result["error"] = recorded
+    result["environment"] = environment()
+    return result
+
+
+def _run_steps(task: Json, result: Json) -> None:
+    kwargs, directory = task.get("kwargs") or {}, Path(task["workdir"])
+    source = task.get("source")
+    payload = result["aero"] = accepted(task["aero"])
+    if task.get("download"):
+        with (
+            _step(result["steps"], Step.DOWNLOAD) as step,
+            measured(Step.DOWNLOAD, kwargs, payload),
+        ):
+            policy = task.get("fetch") or {}
+            whole = source is not None
+            step["bytes"] = _download(payload, policy, directory, whole=whole)
+    result["unchanged"] = unchanged(payload)
+    if source is not None and not result["unchanged"]:
+        with (
+            _step(result["steps"], Step.FUNCTION),
+            _loaded(source, task["name"]) as fn,
+        ):
+            result["aero"] = run(plain(fn), kwargs, payload, directory)
+
+
+@contextmanager
+def _step(steps: list[Json], name: Step) -> Iterator[Json]:
+    step: Json = {
+        "name": name.value,
+        "status": "FAILED",
+        "started_at": isoformat(utc_now()),
+    }
+    steps.append(step)
+    began = time.perf_counter()
+    try:
+        yield step
+        step["status"] = "SUCCEEDED"
+    finally:
+        step["seconds"] = time.perf_counter() - began
+        step["finished_at"] = isoformat(utc_now())
+
+
+def _download(payload: Json, policy: Json, directory: Path, *, whole: bool) -> int:
+    """Poll every source, store what changed, and return the bytes downloaded.
+
+    With `whole`, a source that did not change is stored too if another one did.
+    """
+    entries = {
+        name: entry
+        for name, entry in payload["output_data"].items()
+        if entry.get("url")
+    }
+    answers = {
+        name: _fetch(name, entry, policy, directory, _validators(entry))
+        for name, entry in entries.items()
+    }
+    same = {name for name in entries if _is_same(entries[name], answers[name])}
+    if whole and same != entries.keys():
+        for name in same:
+            if isinstance(answers[name], NotModified):
+                answers[name] = _fetch(name, entries[name], policy, directory, None)
+        same = set()
+    for name, entry in entries.items():
+        _note(name, entry, answers[name], same=name in same)
+    return sum(each.size for each in answers.values() if isinstance(each, Fetched))
+
+
+def _fetch(
+    name: str,
+    entry: Json,
+    policy: Json,
+    directory: Path,
+    previous: Validators | None,
+) -> Fetched | NotModified:
+    from aero.sources import FetchPolicy, fetch
+
+    return fetch(
+        entry["url"],
+        own_directory(directory, name) / "download",
+        previous=previous,
+        policy=FetchPolicy.from_json(policy),
+    )
+
+
+def _validators(entry: Json) -> Validators | None:
+    etag, last_modified = entry.get("etag"), entry.get("last_modified")
+    if not etag and not last_modified:
+        return None
+    return Validators(etag=etag, last_modified=last_modified)
+
+
+def _is_same(entry: Json, answer: Fetched | NotModified) -> bool:
+    return isinstance(answer, NotModified) or (answer.sha256 == entry.get("raw_sha256"))
+
+
+def _note(name: str, entry: Json, answer: Fetched | NotModified, *, same: bool) -> None:
+    if isinstance(answer, NotModified):
+        entry["not_modified"] = True
+        return
+    entry.update(etag=answer.etag, last_modified=answer.last_modified)
+    if same:
+        entry["not_modified"] = True
+        return
+    stored = storage_of(name, entry).put(answer.path, sha256=answer.sha256, move=True)
+    entry.update(
+        described(answer.path, stored),
+        file_bn=answer.file_name,
+        file_format=PurePosixPath(answer.file_name).suffix.removeprefix("."),
+        final_url=answer.final_url,
+        encoding=answer.encoding,
+        media_type=answer.media_type,
+        retrieved_at=isoformat(answer.retrieved_at),
+    )
+
+
+@contextmanager
+def _loaded(source: str, name: str) -> Iterator[Callable[..., Any]]:
+    """Yield the function `name` of `source`, in a module that no other run has seen.
+
+    The module can be imported meanwhile: dataclasses and type checkers look up the
+    module of a class that the function defines.
+    """
+    file_name = _file_name(name)
+    code = _compiled(source, file_name)
+    lines = source.splitlines(keepends=True)
+    linecache.cache[file_name] = (len(source), None, lines, file_name)
+    module = ModuleType(f"{USER_MODULE}{name}")
+    module.__dict__.update(
+        __file__=file_name, AeroOutput=AeroOutput, aero_format=aero_format
+    )
+    sys.modules[module.__name__] = module
+    try:
+        exec(code, module.__dict__)  # noqa: S102 - to run it is what a worker is for
+        yield _named(module, name)
+    finally:
+        sys.modules.pop(module.__name__, None)
+
+
+def _named(module: ModuleType, name: str) -> Callable[..., Any]:
+    fn = getattr(module, name, None)
+    if not callable(fn):
+        raise InvalidValueError(
+            f"The source defines no function {name}: register the function again.",
+            name=name,
+        )
+    found: Callable[..., Any] = fn
+    return found
+
+
+@lru_cache(maxsize=256)
+def _compiled(source: str, file_name: str) -> Any:
+    return compile(source, file_name, "exec", dont_inherit=True)
+
+
+def _file_name(name: str | None) -> str:
+    return f"<aero function {name}>"

@@ -7,7 +7,6 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from secrets import token_hex
 from typing import BinaryIO
 
 from aero.error import CorruptObjectError, MissingObjectError, StorageError
@@ -94,7 +93,7 @@ def write_verified(source: BinaryIO, path: Path, sha256: str) -> None:
         CorruptObjectError: The bytes hash to something else.
         OSError: They could not be read or written.
     """
-    temporary = path.parent / f".{token_hex(16)}.part"
+    temporary = path.parent / f".{os.urandom(16).hex()}.part"
     try:
         with create_private(temporary) as target:
             found, size = pour_hashed(source, target)

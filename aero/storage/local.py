@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from secrets import token_hex
 from typing import BinaryIO, TypeVar
 
 from aero.hashing import sha256_file
@@ -184,7 +183,7 @@ class LocalStorage:
         return True
 
     def _copy_in(self, path: Path, sha256: str | None) -> StoredObject:
-        temporary = self._temporary / token_hex(16)
+        temporary = self._temporary / os.urandom(16).hex()
         try:
             with open_regular(path) as source, self._create(temporary) as target:
                 if sha256 is None:

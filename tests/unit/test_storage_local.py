@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aero.error import CorruptObjectError, InvalidValueError, StorageError
@@ -117,13 +117,10 @@ def test_a_symbolic_link_is_followed_not_moved(
 def test_across_file_systems_the_file_is_copied(
     storage: LocalStorage, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rename = os.rename if sys.version_info >= (3, 14) else os.replace
-
     def replace(path: Path, target: Path) -> Path:
         if path == source:
             raise OSError(errno.EXDEV, "Invalid cross-device link")
-        rename(path, target)
-        return target
+        return path.rename(target)
 
     monkeypatch.setattr(Path, "replace", replace)
     stored = storage.put(source, sha256=SHA256, move=True)
@@ -319,6 +316,7 @@ def test_repr_names_the_folder(storage: LocalStorage) -> None:
     assert repr(storage) == f"LocalStorage({str(storage.root)!r})"
 
 
+@settings(deadline=None)
 @given(
     name=st.text(
         st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1

@@ -93,7 +93,7 @@ def sources(tx: Connection, ids: Collection[str]) -> list[Row[Any]]:
     )
 
 
-def makers(tx: Connection, version_ids: Collection[str]) -> dict[str, Row[Any]]:
+def makers(tx: Connection, version_ids: Collection[str]) -> dict[str, Any]:
     """Return version id -> the record (with `is_new`) that first made it."""
     rows = tx.execute(
         select(ProvenanceContribution.version_id, *Provenance.__table__.c)

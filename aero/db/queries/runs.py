@@ -376,3 +376,20 @@ def prune(tx: Connection, before: datetime, triggers_before: datetime) -> int:
 def insert_ended(tx: Connection, row: Mapping[str, Any]) -> None:
     """Insert a run that ended at once."""
     tx.execute(insert(Run).values(**row))
+
+
+def still_held(tx: Connection, claims: Mapping[str, str]) -> set[str]:
+    """Return those runs of run id -> claim that still belong to their claim."""
+    rows = tx.execute(
+        select(Run.id).where(
+            Run.status == RunStatus.RUNNING.value,
+            tuple_(Run.id, Run.claim).in_(list(claims.items())),
+        )
+    )
+    return set(rows.scalars())
+
+
+def running_ids(tx: Connection) -> set[str]:
+    """Return the RUNNING runs."""
+    rows = tx.execute(select(Run.id).where(Run.status == RunStatus.RUNNING.value))
+    return set(rows.scalars())

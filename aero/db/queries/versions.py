@@ -34,9 +34,7 @@ def newest_numbers(tx: Connection, data_ids: Collection[str]) -> dict[str, int]:
     return {data_id: number for data_id, number in rows if number is not None}
 
 
-def latest_of(
-    tx: Connection, data_id: str, task: int, source_key: str
-) -> Row[Any] | None:
+def latest_of(tx: Connection, data_id: str, task: int, source_key: str) -> Any:
     """Return the latest version that this task made from this object."""
     return tx.execute(
         select(
@@ -94,7 +92,7 @@ def referenced(tx: Connection, sha256s: Collection[str]) -> set[str]:
 
 def source_states(
     tx: Connection, data_ids: Collection[str], source_key: str
-) -> dict[str, Row[Any]]:
+) -> dict[str, Any]:
     """Return what the last good poll left behind, by Data."""
     rows = tx.execute(
         select(*SourceState.__table__.c).where(

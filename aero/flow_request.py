@@ -1,0 +1,359 @@
+"""PURE: checks what a caller asks of `register_flow` before anything is stored."""
+
+import json
+import keyword
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from aero import triggers
+from aero.error import InvalidTypeError, InvalidValueError
+from aero.hashing import canonical
+from aero.types import PolicyEnum
+
+DEFAULT_TIMER = 86400.0
+SCHEMES = ("http", "https", "file", "globus", "s3")
+
+_INPUT_KEYS = {"id", "version", "fetch"}
+_OUTPUT_KEYS = {"id", "url", "collection_uuid", "collection_url", "storage"}
+_TIMED = {PolicyEnum.INGESTION, PolicyEnum.TIMER}
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputRequest:
+    """One input: which Data (id, prefix or name), pinned to `version` or not."""
+
+    ref: str
+    version: int | None = None
+    fetch: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputRequest:
+    """One output: new Data, or with `ref` existing Data that no living flow writes."""
+
+    ref: str | None = None
+    url: str | None = None
+    collection_uuid: str | None = None
+    collection_url: str | None = None
+    storage: str | None = None
+    data_name: str | None = None
+    no_copy: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowRequest:
+    """A flow as asked for, checked as far as that goes without the database."""
+
+    endpoint: str
+    function_id: str | None
+    inputs: Mapping[str, InputRequest] = field(default_factory=dict)
+    outputs: Mapping[str, OutputRequest] = field(default_factory=dict)
+    kwargs: Any = field(default_factory=dict)
+    description: str = ""
+    policy: PolicyEnum = PolicyEnum.NONE
+    timer: float | None = None
+    cron: str | None = None
+    timezone: str = "UTC"
+    retries: int = 0
+    timeout: float | None = None
+    priority: int = 0
+    tags: tuple[str, ...] = ()
+
+
+def flow_request(
+    endpoint_uuid: str,
+    function_uuid: str | None,
+    input_data: Mapping[str, Mapping[str, Any]] | None = None,
+    output_data: Mapping[str, Mapping[str, Any]] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    config: str | Path | None = None,
+    description: str | None = None,
+    policy: PolicyEnum | int | str = PolicyEnum.NONE,
+    timer_delay: float | None = None,
+    cron: str | None = None,
+    timezone: str = "UTC",
+    retries: int = 0,
+    timeout: float | None = None,
+    priority: int = 0,
+    tags: tuple[str, ...] | list[str] = (),
+    storage: str | None = None,
+) -> FlowRequest:
+    """Check the arguments of `register_flow`.
+
+    Raises:
+        InvalidValueError: A value cannot be used; the sentence says what to write.
+        InvalidTypeError: A value is of the wrong type.
+    """
+    chosen = parse_policy(policy)
+    inputs = {n: _input(n, e) for n, e in _entries(input_data, "input_data")}
+    outputs = {
+        n: _output(n, e, storage) for n, e in _entries(output_data, "output_data")
+    }
+    timer = _timer(chosen, timer_delay, cron)
+    triggers.validate_schedule(timer=timer, cron=cron, timezone=timezone)
+    _check_policy(chosen, function_uuid, inputs, outputs)
+    _check_names(inputs, outputs)
+    return FlowRequest(
+        endpoint=_endpoint(endpoint_uuid),
+        function_id=function_uuid,
+        inputs=inputs,
+        outputs=outputs,
+        kwargs=_kwargs(kwargs or {}, config, inputs),
+        description=description or "",
+        policy=chosen,
+        timer=timer,
+        cron=cron,
+        timezone=timezone,
+        retries=_whole("retries", retries, least=0),
+        timeout=_positive("timeout", timeout),
+        priority=_whole("priority", priority),
+        tags=_tags(tags),
+    )
+
+
+def parse_policy(policy: PolicyEnum | int | str) -> PolicyEnum:
+    """Return the policy that a number or a name stands for."""
+    try:
+        if isinstance(policy, str) and not policy.lstrip("-").isdigit():
+            return PolicyEnum[policy.strip().upper()]
+        return PolicyEnum(int(policy))
+    except (KeyError, ValueError, TypeError):
+        names = ", ".join(f"{p.name} ({p.value})" for p in PolicyEnum)
+        raise InvalidValueError(
+            f"There is no policy {policy!r}: write one of {names}.", policy=policy
+        ) from None
+
+
+def check_url(url: Any, where: str) -> str:
+    """Return `url` if it is of a scheme that can be downloaded from."""
+    if not isinstance(url, str) or urlsplit(url).scheme.lower() not in SCHEMES:
+        raise InvalidValueError(
+            f"{where} has the url {url!r}: write one that starts with "
+            f"{', '.join(s + '://' for s in SCHEMES)}.",
+            url=url,
+        )
+    return url
+
+
+def _endpoint(endpoint: Any) -> str:
+    if not isinstance(endpoint, str) or not endpoint.strip():
+        raise InvalidValueError(
+            f"{endpoint!r} is not an endpoint: write 'local', a Globus Compute UUID or "
+            "a name from the configuration."
+        )
+    return endpoint.strip()
+
+
+def _entries(given: Any, where: str) -> list[tuple[str, dict[str, Any]]]:
+    if given is None:
+        return []
+    if not isinstance(given, Mapping):
+        raise InvalidTypeError(
+            f"{where} is a {type(given).__name__}: write a dict such as "
+            '{"name": {"id": "..."}}.'
+        )
+    for name, entry in given.items():
+        check_identifier(name, where)
+        if not isinstance(entry, Mapping):
+            raise InvalidTypeError(
+                f"{where}[{name!r}] is a {type(entry).__name__}: write a dict, "
+                "{} for an output in the default storage."
+            )
+    return [(name, dict(entry)) for name, entry in given.items()]
+
+
+def check_identifier(name: Any, where: str) -> None:
+    """Refuse a name that no function can have as a parameter."""
+    if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+        raise InvalidValueError(
+            f"{where} names {name!r}, which is no Python identifier: write a name that "
+            "the function can have as a parameter, such as 'wastewater'.",
+            name=name,
+        )
+    if name == "aero":
+        raise InvalidValueError(
+            f"{where} names 'aero', which is reserved: choose another name.", name=name
+        )
+
+
+def _warn_unknown(name: str, entry: Mapping[str, Any], known: set[str]) -> None:
+    for key in sorted(entry.keys() - known, key=str):
+        warnings.warn(
+            f"{name!r}: the key {key!r} is not used and was ignored.",
+            UserWarning,
+            stacklevel=6,
+        )
+
+
+def _input(name: str, entry: dict[str, Any]) -> InputRequest:
+    _warn_unknown(name, entry, _INPUT_KEYS)
+    ref = entry.get("id")
+    if not isinstance(ref, str) or not ref:
+        raise InvalidValueError(
+            f'Input {name!r} names no Data: write {{"{name}": {{"id": "<data id>"}}}}.',
+            name=name,
+        )
+    version = entry.get("version")
+    if version is not None and (
+        isinstance(version, bool) or not isinstance(version, int) or version < 1
+    ):
+        raise InvalidValueError(
+            f"Input {name!r} asks for version {version!r}: write a number from 1, or "
+            "None for the newest.",
+            name=name,
+        )
+    return InputRequest(ref=ref, version=version, fetch=bool(entry.get("fetch", True)))
+
+
+def _output(name: str, entry: dict[str, Any], storage: str | None) -> OutputRequest:
+    _warn_unknown(name, entry, _OUTPUT_KEYS)
+    url = entry.get("url")
+    if url is not None:
+        check_url(url, f"Output {name!r}")
+    collection = entry.get("collection_url")
+    return OutputRequest(
+        ref=entry.get("id"),
+        url=url,
+        collection_uuid=entry.get("collection_uuid"),
+        collection_url=collection.rstrip("/") if collection else None,
+        storage=entry.get("storage", storage),
+    )
+
+
+def _timer(
+    policy: PolicyEnum, timer_delay: float | None, cron: str | None
+) -> float | None:
+    if policy not in _TIMED:
+        if timer_delay is not None or cron is not None:
+            warnings.warn(
+                f"The policy {policy.name} has no schedule: timer_delay and cron were "
+                "ignored.",
+                UserWarning,
+                stacklevel=5,
+            )
+        return None
+    if timer_delay is None and cron is None:
+        if policy is PolicyEnum.TIMER:
+            raise InvalidValueError(
+                "The policy TIMER needs to know when: give timer_delay (seconds) or "
+                "cron."
+            )
+        return DEFAULT_TIMER
+    return timer_delay
+
+
+def _check_policy(
+    policy: PolicyEnum,
+    function_id: str | None,
+    inputs: Mapping[str, InputRequest],
+    outputs: Mapping[str, OutputRequest],
+) -> None:
+    sources = [name for name, output in outputs.items() if output.url]
+    if policy is PolicyEnum.INGESTION and not sources:
+        raise InvalidValueError(
+            "An INGESTION downloads, but no output names a url: write "
+            'output_data={"name": {"url": "https://..."}}.'
+        )
+    if function_id is None and len(sources) < max(1, len(outputs)):
+        raise InvalidValueError(
+            "A flow without a function stores what it downloads: give a function_uuid, "
+            "or every output a url."
+        )
+    if policy in {PolicyEnum.ANY, PolicyEnum.ALL} and not inputs:
+        raise InvalidValueError(
+            f"A flow of policy {policy.name} fires on new versions of its inputs, but "
+            "it has none: name them in input_data."
+        )
+
+
+def _check_names(
+    inputs: Mapping[str, InputRequest], outputs: Mapping[str, OutputRequest]
+) -> None:
+    both = sorted(n for n in inputs.keys() & outputs.keys() if outputs[n].url)
+    if both:
+        raise InvalidValueError(
+            f"{both[0]!r} is an input and a download of the same flow: rename one.",
+            name=both[0],
+        )
+
+
+def _kwargs(
+    kwargs: Mapping[str, Any],
+    config: str | Path | None,
+    inputs: Mapping[str, InputRequest],
+) -> Any:
+    if config is not None and kwargs:
+        raise InvalidValueError(
+            "Both kwargs and config are given: write the kwargs of every task into the "
+            "config file."
+        )
+    tasks = [dict(kwargs)] if config is None else read_sweep(Path(config))
+    for entry in tasks:
+        for name in entry:
+            check_identifier(name, "kwargs")
+            if name in inputs:
+                raise InvalidValueError(
+                    f"{name!r} is an input and in kwargs as well: rename one.",
+                    name=name,
+                )
+        try:
+            canonical(entry)
+        except (TypeError, ValueError) as error:
+            raise InvalidValueError(
+                f"kwargs cannot be written as JSON ({error}): use numbers, strings, "
+                "booleans, None, lists and dicts."
+            ) from error
+    return tasks if config is not None else tasks[0]
+
+
+def read_sweep(path: Path) -> list[dict[str, Any]]:
+    """Return a sweep's list of kwargs from its JSON file."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidValueError(
+            f"The config {path} cannot be read as JSON ({error}): write a list of "
+            "kwargs, one dict per run.",
+            path=str(path),
+        ) from error
+    if (
+        not isinstance(found, list)
+        or not found
+        or not all(isinstance(entry, dict) for entry in found)
+    ):
+        raise InvalidValueError(
+            f"The config {path} is not a list of kwargs: write a JSON list with one "
+            "dict per run.",
+            path=str(path),
+        )
+    return found
+
+
+def _whole(name: str, value: Any, least: int | None = None) -> int:
+    good = isinstance(value, int) and not isinstance(value, bool)
+    if not good or (least is not None and value < least):
+        bound = "" if least is None else f" from {least}"
+        raise InvalidValueError(f"{name} is {value!r}: write a whole number{bound}.")
+    return int(value)
+
+
+def _positive(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    if not good or not 0 < value < float("inf"):
+        raise InvalidValueError(
+            f"{name} is {value!r}: write a number of seconds above 0."
+        )
+    return float(value)
+
+
+def _tags(tags: Any) -> tuple[str, ...]:
+    if isinstance(tags, str) or not all(isinstance(tag, str) and tag for tag in tags):
+        raise InvalidTypeError("tags is not a list of words: write ['flu', 'weekly'].")
+    return tuple(dict.fromkeys(tags))

@@ -1,0 +1,344 @@
+"""(1) Stores functions and flows: resolved, deduplicated, in one transaction."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert
+
+from aero import resolve, triggers
+from aero.db.models import Data, Flow, FlowInput, FlowOutput
+from aero.db.queries import data as data_queries
+from aero.db.queries import flows as flow_queries
+from aero.db.queries import functions as function_queries
+from aero.db.queries import versions as version_queries
+from aero.db.queries.common import insert_all, lock_rows
+from aero.db.session import Database
+from aero.error import (
+    ConflictError,
+    DuplicateError,
+    InvalidValueError,
+    NotFoundError,
+)
+from aero.flow_request import FlowRequest, OutputRequest
+from aero.function_source import PlainSource
+from aero.hashing import fingerprint
+from aero.runs import lifecycle
+from aero.runs.lifecycle import Trigger
+from aero.types import LOCAL, PolicyEnum
+
+# One lock for all registrations: the cycle check and the insert belong together.
+_REGISTRATION = 0x61657265
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registered:
+    """The flow that answers a request, and whether it was there before."""
+
+    flow_id: str
+    existed: bool
+
+
+def register_function(
+    tx: Connection, now: datetime, owner: str, source: PlainSource, description: str
+) -> str:
+    """Store a function's plain source; the same source gives the same id."""
+    return function_queries.add(
+        tx,
+        {
+            "id": str(uuid.uuid4()),
+            "owner": owner,
+            "name": source.name,
+            "source": source.source,
+            "source_sha256": source.sha256,
+            "description": description,
+            "python_version": source.python_version,
+            "created_at": now,
+        },
+    )
+
+
+def register_flow(
+    db: Database, tx: Connection, owner: str, request: FlowRequest, *, exist_ok: bool
+) -> Registered:
+    """Store a flow with its Data, and trigger it if its policy says so.
+
+    Raises:
+        NotFoundError: A function, Data or version that it names does not exist.
+        DuplicateError: An equal flow lives; `flow_id` says which.
+        ConflictError: The flow would feed itself, or an output has a writer.
+    """
+    now = db.now(tx)
+    function_id = _function(tx, now, owner, request)
+    used = {name: resolve.data(tx, i.ref) for name, i in request.inputs.items()}
+    given = {
+        name: resolve.data(tx, o.ref) for name, o in request.outputs.items() if o.ref
+    }
+    _check_pins(tx, request, used)
+    db.advisory_lock(tx, _REGISTRATION)
+    lock_rows(tx, Data, [row.id for row in (*used.values(), *given.values())])
+    print_ = _fingerprint(request, function_id, used, given)
+    living = flow_queries.with_fingerprint(tx, print_)
+    if living is not None:
+        if exist_ok:
+            return Registered(flow_id=living, existed=True)
+        raise DuplicateError(
+            f"Flow {living} has the same function, inputs, outputs and kwargs: use it, "
+            "delete it first, or change something.",
+            flow_id=living,
+        )
+    _check_writers(tx, given)
+    _check_cycle(tx, used, given)
+    flow_id = str(uuid.uuid4())
+    _insert(tx, now, owner, request, flow_id, function_id, print_)
+    made = _outputs(tx, now, owner, request, given)
+    _connect(tx, flow_id, request, used, made)
+    data_queries.tag(tx, made.values(), request.tags)
+    _trigger(tx, now, flow_id, request)
+    return Registered(flow_id=flow_id, existed=False)
+
+
+def _function(
+    tx: Connection, now: datetime, owner: str, request: FlowRequest
+) -> str | None:
+    if request.function_id is None:
+        return None
+    try:
+        found = resolve.function(tx, request.function_id)
+    except NotFoundError:
+        return _remote_function(tx, now, owner, request)
+    if found.source is None and request.endpoint == LOCAL:
+        raise _not_here(request.function_id)
+    return str(found.id)
+
+
+def _remote_function(
+    tx: Connection, now: datetime, owner: str, request: FlowRequest
+) -> str:
+    """Accept the UUID of a function that somebody registered at Globus."""
+    try:
+        remote = str(uuid.UUID(request.function_id))
+    except ValueError:
+        remote = None
+    if remote is None or request.endpoint == LOCAL:
+        raise _not_here(request.function_id)
+    row = {
+        "id": remote,
+        "owner": owner,
+        "name": remote,
+        "source": None,
+        "source_sha256": None,
+        "description": "",
+        "python_version": None,
+        "created_at": now,
+    }
+    return function_queries.add(tx, row)
+
+
+def _not_here(function_id: str | None) -> NotFoundError:
+    return NotFoundError(
+        f"There is no function {function_id!r} that this machine can run: register it "
+        "first with register_function and give the id that returns.",
+        function_id=function_id,
+    )
+
+
+def _check_pins(tx: Connection, request: FlowRequest, used: Mapping[str, Any]) -> None:
+    for name, wanted in request.inputs.items():
+        if wanted.version is None:
+            continue
+        newest = version_queries.newest_number(tx, used[name].id)
+        if wanted.version > newest:
+            raise NotFoundError(
+                f"Input {name!r} asks for version {wanted.version} of "
+                f"{used[name].name}, whose newest is {newest}: pin one that exists, or "
+                "leave version out.",
+                name=name,
+            )
+
+
+def _fingerprint(
+    request: FlowRequest,
+    function_id: str | None,
+    used: Mapping[str, Any],
+    given: Mapping[str, Any],
+) -> str:
+    return fingerprint(
+        function=function_id,
+        inputs={
+            name: [used[name].id, wanted.version, wanted.fetch]
+            for name, wanted in request.inputs.items()
+        },
+        outputs={
+            name: [
+                wanted.url,
+                wanted.storage,
+                wanted.collection_url,
+                given[name].id if name in given else None,
+                wanted.data_name,
+            ]
+            for name, wanted in request.outputs.items()
+        },
+        kwargs=request.kwargs,
+    )
+
+
+def _check_writers(tx: Connection, given: Mapping[str, Any]) -> None:
+    ids = [row.id for row in given.values()]
+    if len(set(ids)) < len(ids):
+        raise InvalidValueError(
+            "Two outputs name the same Data: give each an id of its own, or none."
+        )
+    for row in flow_queries.producers(tx, ids):
+        raise ConflictError(
+            f"Data {row.data_id} is written by flow {row.flow_id}: delete that flow "
+            "first, or leave the id out to make new Data.",
+            flow_id=row.flow_id,
+            data_id=row.data_id,
+        )
+
+
+def _check_cycle(
+    tx: Connection, used: Mapping[str, Any], given: Mapping[str, Any]
+) -> None:
+    made = {row.id for row in given.values()}
+    inputs = {row.id for row in used.values()}
+    if not made:
+        return
+    if made & (inputs | flow_queries.upstream(tx, inputs)):
+        raise ConflictError(
+            "The flow would feed itself, directly or through others: take an output "
+            "that none of its inputs is made from."
+        )
+
+
+def _insert(
+    tx: Connection,
+    now: datetime,
+    owner: str,
+    request: FlowRequest,
+    flow_id: str,
+    function_id: str | None,
+    print_: str,
+) -> None:
+    tx.execute(
+        insert(Flow).values(
+            id=flow_id,
+            owner=owner,
+            function_id=function_id,
+            endpoint=request.endpoint,
+            engine="aero",
+            kwargs=request.kwargs,
+            policy=request.policy.value,
+            timer=request.timer,
+            cron=request.cron,
+            timezone=request.timezone,
+            next_due=first_due(request, now),
+            enabled=True,
+            fingerprint=print_,
+            description=request.description,
+            retries=request.retries,
+            timeout=request.timeout,
+            priority=request.priority,
+            created_at=now,
+        )
+    )
+
+
+def first_due(request: FlowRequest, now: datetime) -> datetime | None:
+    """Return the first tick after registration."""
+    schedule = triggers.Schedule(
+        timer=request.timer, cron=request.cron, timezone=request.timezone, anchor=now
+    )
+    return triggers.next_due(schedule, now, None)
+
+
+def _outputs(
+    tx: Connection,
+    now: datetime,
+    owner: str,
+    request: FlowRequest,
+    given: Mapping[str, Any],
+) -> dict[str, str]:
+    rows = [
+        _data_row(now, owner, name, wanted)
+        for name, wanted in request.outputs.items()
+        if name not in given
+    ]
+    data_queries.add(tx, [row for _, row in rows])
+    made = {name: row.id for name, row in given.items()}
+    for name, row in rows:
+        made[name] = row["id"]
+    return made
+
+
+def _data_row(
+    now: datetime, owner: str, name: str, wanted: OutputRequest
+) -> tuple[str, dict[str, Any]]:
+    return name, {
+        "id": str(uuid.uuid4()),
+        "owner": owner,
+        "name": wanted.data_name or name,
+        "url": wanted.url,
+        "description": "",
+        "storage": wanted.storage or LOCAL,
+        "collection_uuid": wanted.collection_uuid,
+        "collection_url": wanted.collection_url,
+        "no_copy": wanted.no_copy,
+        "created_at": now,
+    }
+
+
+def _connect(
+    tx: Connection,
+    flow_id: str,
+    request: FlowRequest,
+    used: Mapping[str, Any],
+    made: Mapping[str, str],
+) -> None:
+    insert_all(
+        tx,
+        FlowInput,
+        [
+            {
+                "flow_id": flow_id,
+                "name": name,
+                "data_id": used[name].id,
+                "version": wanted.version,
+                "fetch": wanted.fetch,
+            }
+            for name, wanted in request.inputs.items()
+        ],
+    )
+    insert_all(
+        tx,
+        FlowOutput,
+        [
+            {"flow_id": flow_id, "name": name, "data_id": data_id}
+            for name, data_id in made.items()
+        ],
+    )
+
+
+def _trigger(
+    tx: Connection, now: datetime, flow_id: str, request: FlowRequest
+) -> Sequence[str]:
+    if request.policy in {PolicyEnum.ANY, PolicyEnum.ALL}:
+        return lifecycle.judge(tx, now, [flow_id])
+    if not triggers.fires_at_registration(request.policy, request.timer, request.cron):
+        return []
+    rule = flow_queries.rules(tx, [flow_id])[flow_id]
+    return lifecycle.trigger(
+        tx, now, ticks(rule.id, rule.tasks, now), rules={flow_id: rule}
+    )
+
+
+def ticks(flow_id: str, tasks: int, due: datetime) -> list[Trigger]:
+    """Return the triggers of one tick, one for every task."""
+    key = triggers.timer_key(due)
+    return [
+        Trigger(flow_id=flow_id, task=task, key=key, kind="timer")
+        for task in range(tasks)
+    ]

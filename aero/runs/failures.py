@@ -1,0 +1,43 @@
+"""Says of an attempt that failed what happened, and whose fault it is."""
+
+from aero.error import FunctionError, RunError, SourceError
+from aero.runs.lifecycle import Failure
+from aero.types import Json
+
+# What a worker calls a fault, and how the lifecycle counts it.
+_FAULTS = {
+    "function": "function",
+    "source": "source",
+    "unavailable": "lost",
+    "storage": "lost",
+}
+
+
+def failure_of(error: RunError) -> Failure:
+    """Return the failure of an attempt whose executor answered with an error."""
+    if isinstance(error, FunctionError):
+        fault = "function"
+    elif isinstance(error, SourceError):
+        fault = "source"
+    else:
+        fault = "lost"
+    return Failure(
+        type=type(error).__name__,
+        message=str(error),
+        log_tail=error.facts.get("log_tail"),
+        fault=fault,
+    )
+
+
+def failure_of_result(result: Json) -> Failure | None:
+    """Return the failure that a worker reports in its result, if it does."""
+    error = result.get("error")
+    if error is None:
+        return None
+    return Failure(
+        type=error["type"],
+        message=error["message"],
+        traceback=error.get("traceback"),
+        log_tail=result.get("log_tail"),
+        fault=_FAULTS[error["fault"]],
+    )

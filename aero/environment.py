@@ -49,8 +49,9 @@ class _Packages:
         if not tops <= self._distributions.keys():
             self._distributions = dict(metadata.packages_distributions())
         names = {name for top in tops for name in self._distributions.get(top, ())}
-        found = {name: metadata.version(name) for name in names}
-        self._versions = dict(sorted({**self._versions, **found}.items()))
+        found = {name: _version(name) for name in names if name}
+        known = {name: version for name, version in found.items() if version}
+        self._versions = dict(sorted({**self._versions, **known}.items()))
 
 
 _packages = _Packages()
@@ -62,14 +63,15 @@ def _host() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": platform.node(),
-        "aero": _version(),
+        "aero": _version(DISTRIBUTION),
     }
 
 
-def _version() -> str | None:
+def _version(distribution: str) -> str | None:
+    """Return a version; None if what says it is damaged or was just uninstalled."""
     from importlib import metadata
 
     try:
-        return metadata.version(DISTRIBUTION)
+        return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None

@@ -1,6 +1,7 @@
 """The steps a flow is chained from, as they run on a worker."""
 
 import linecache
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -86,13 +87,15 @@ def run_task(task: Json) -> Json:
     }
     file_name = _file_name(task.get("name"))
     known: dict[str, str] = {}
+    process = os.getpid()
     try:
         known = secret.values(secret.names(task.get("kwargs")))
         _run_steps(task, result)
     except BaseException as error:  # the boundary that records what a function did
         step = result["steps"][-1]["name"] if result["steps"] else None
         recorded = failure(error, file_name, step=step, secrets=known)
-        if recorded is None:
+        # A child that the function forked ends as it wants to: its parent reports.
+        if recorded is None or os.getpid() != process:
             raise
         result["error"] = recorded
     result["environment"] = environment()

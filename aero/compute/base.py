@@ -139,6 +139,7 @@ class Mask:
         self.reach = max((len(value.encode()) for value in values), default=0)
 
     def __call__(self, text: str) -> str:
+        """Return `text` without them."""
         for value in self._values:
             text = text.replace(value, MASK)
         return text

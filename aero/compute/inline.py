@@ -65,7 +65,7 @@ def _run(fn: TaskFunction, task: Json) -> Json:
         with _inside(scratch.workdir), _captured(log):
             result = perform(fn, task)
         return result | {"log_tail": scratch.tail(mask)}
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - recorded
         problem = failure(error, mask)
         problem.facts.setdefault("log_tail", scratch.tail(mask))
         raise problem from (None if problem is error else error)

@@ -107,7 +107,8 @@ class LocalExecutor(ComputeExecutor):
         return any(task.scratch.holder() == str(pid) for task in tasks)
 
     def _settle(self, future: "_TaskFuture", work: Future[str]) -> None:
-        result, error = None, None
+        result: Json = {}
+        error: Exception | None = None
         try:
             result = _outcome(future, work)
         except Exception as problem:  # noqa: BLE001 - handed to whoever waits for it

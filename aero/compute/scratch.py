@@ -1,9 +1,9 @@
 """What one task has on disk: its directory, its log, and who may end it.
 
-The claim is a symbolic link beside the directory whose target is a word. A worker makes
-it when it begins and removes it when it ends; who wants to kill the worker removes it
-first. Only one of them can remove it, so a worker is never killed for a task that it has
-ended already, while it holds a lock of the pool or works on the next task.
+The claim is a symbolic link beside the directory whose target is a word. A worker
+makes it when it begins and removes it when it ends; who wants to kill the worker
+removes it first. Only one of them can, so a worker is never killed for a task that it
+has ended already, while it holds a lock of the pool or works on the next task.
 """
 
 import contextlib

@@ -32,12 +32,18 @@ GRACE = 1.0
 """Seconds past its deadline after which the kernel ends a worker by SIGALRM, should
 the function not let the watching thread come to its turn."""
 
-_SIGNALS = tuple(
-    getattr(signal, name)
-    for name in (
-        "SIGHUP SIGINT SIGQUIT SIGTERM SIGALRM SIGUSR1 SIGUSR2 SIGCHLD SIGPIPE "
-        "SIGTSTP SIGCONT SIGTTIN SIGTTOU"
-    ).split()
+_SIGNALS = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGALRM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGCHLD,
+    signal.SIGPIPE,
+    signal.SIGTSTP,
+    signal.SIGCONT,
 )
 
 

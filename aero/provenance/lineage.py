@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import CTE, Connection, Subquery, literal, select, union
+from sqlalchemy import Connection, Subquery, literal, select, union
 
 from aero.clock import isoformat
 from aero.db.models import (
@@ -56,7 +56,7 @@ class Lineage:
         }
 
 
-def reachable(roots: Mapping[int, int], direction: Direction, depth: int | None) -> CTE:
+def reachable(roots: Mapping[int, int], direction: Direction, depth: int | None) -> Any:
     """Return the recursive query of all that is reached from `roots` (key -> depth).
 
     Without a limit the recursion carries keys alone, so that a version that many
@@ -74,7 +74,7 @@ def reachable(roots: Mapping[int, int], direction: Direction, depth: int | None)
         else select(literal(key).label("key"))
         for key, level in roots.items()
     ]
-    first = starts[0] if len(starts) == 1 else union(*starts)
+    first: Any = starts[0] if len(starts) == 1 else union(*starts)
     seen = first.cte("seen", recursive=True)
     if depth is None:
         return seen.union(select(there).join(seen, here == seen.c.key))
@@ -135,7 +135,7 @@ def _follow_reproductions(
             return list(dict.fromkeys((row.child, row.parent) for row in rows))
 
 
-def _reproduced(seen: CTE, depth: int | None) -> Any:
+def _reproduced(seen: Any, depth: int | None) -> Any:
     used = DataVersion.__table__.alias("used")
     child = DataVersion.__table__.alias("child")
     statement = (

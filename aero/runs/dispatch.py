@@ -48,6 +48,7 @@ class DispatchSettings:
     scratch: Path
     agent: str
     fetch: Json
+    credentials: Path
     slots: int
     timeout: float = 86400.0
     lease: float = 60.0
@@ -159,6 +160,7 @@ class Dispatcher:
     def _enter(self) -> None:
         self._here.enter()
         self._entered = True
+        self._settings.scratch.mkdir(parents=True, exist_ok=True)
         self._beat()
         self._sweep_scratch()
 
@@ -224,10 +226,16 @@ class Dispatcher:
             run,
             body,
             workdir=settings.scratch / f"{run.id}.{run.attempt}.{run.claim[:8]}",
-            fetch=settings.fetch,
+            fetch=self._fetch(),
         )
         task["timeout"] = definition.timeout or settings.timeout
         return _Held(run=run, definition=definition, inputs=inputs, task=task)
+
+    def _fetch(self) -> Json:
+        # The credentials may be written while this process runs, or never.
+        credentials = self._settings.credentials
+        known = str(credentials) if credentials.exists() else None
+        return {**self._settings.fetch, "credentials": known}
 
     def _validators(
         self, tx: Connection, run: Any, definition: FlowDefinition
@@ -408,8 +416,6 @@ class Dispatcher:
     def _sweep_scratch(self) -> None:
         """Remove what runs left in scratch whose process was killed."""
         scratch = self._settings.scratch
-        if not scratch.is_dir():
-            return
         with self._db.read() as tx:
             living = run_queries.running_ids(tx)
         for entry in scratch.iterdir():

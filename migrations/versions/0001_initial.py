@@ -133,7 +133,7 @@ def upgrade() -> None:
         sa.Column(
             "kwargs",
             sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
+                postgresql.JSONB(none_as_null=True), "postgresql"
             ),
             nullable=False,
         ),
@@ -256,7 +256,7 @@ def upgrade() -> None:
         sa.Column(
             "kwargs",
             sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
+                postgresql.JSONB(none_as_null=True), "postgresql"
             ),
             nullable=False,
         ),
@@ -265,14 +265,14 @@ def upgrade() -> None:
         sa.Column(
             "environment",
             sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
+                postgresql.JSONB(none_as_null=True), "postgresql"
             ),
             nullable=False,
         ),
         sa.Column(
             "steps",
             sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
+                postgresql.JSONB(none_as_null=True), "postgresql"
             ),
             nullable=False,
         ),
@@ -320,7 +320,7 @@ def upgrade() -> None:
         sa.Column(
             "event",
             sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
+                postgresql.JSONB(none_as_null=True), "postgresql"
             ),
             nullable=True,
         ),
@@ -539,7 +539,7 @@ def upgrade() -> None:
         sa.Column(
             "metrics",
             sa.JSON(none_as_null=True).with_variant(
-                postgresql.JSONB(none_as_null=True, astext_type=Text()), "postgresql"
+                postgresql.JSONB(none_as_null=True), "postgresql"
             ),
             nullable=False,
         ),

@@ -91,5 +91,3 @@ def sources(tx: Connection, ids: Collection[str]) -> list[Row[Any]]:
             )
         )
     )
-
-

@@ -1,0 +1,222 @@
+"""Drives scheduler and dispatcher: in the background, or until something holds."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+
+from sqlalchemy import Connection
+
+from aero.config import ClientConf
+from aero.db.queries import flows as flow_queries
+from aero.db.queries import runs as run_queries
+from aero.db.session import Database
+from aero.runs.dispatch import Dispatcher, DispatchSettings, Listener
+from aero.runs.presence import Presence
+from aero.scheduling import Scheduler, tick
+from aero.types import LOCAL, Json
+
+__all__ = ["Engine", "Listener"]
+
+Condition = Callable[[Connection], bool]
+_PATIENCE = 5.0
+
+
+class Engine:
+    """What executes the runs of a workspace in this process.
+
+    Args:
+        db: The workspace's database.
+        settings: The configuration.
+        storage: The location of the store that outputs go to.
+        agent: Who the provenance names as having executed.
+        executor: What runs functions; default: a pool of worker processes.
+        listener: Is told what starts and ends here.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        settings: ClientConf,
+        *,
+        storage: str,
+        agent: str,
+        executor: Executor | None = None,
+        listener: Listener | None = None,
+    ) -> None:
+        self._db = db
+        self._settings = settings
+        self._storage = storage
+        self._agent = agent
+        self._executor = executor
+        self._listener = listener
+        self._dispatcher: Dispatcher | None = None
+        self._scheduler: Scheduler | None = None
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._driving = threading.RLock()
+        self._stepped = threading.Condition()
+
+    @property
+    def running(self) -> bool:
+        """Whether scheduler and dispatcher run in the background."""
+        return self._thread is not None
+
+    def start(self) -> None:
+        """Run scheduler and dispatcher in the background."""
+        if self._thread is not None:
+            return
+        self._stopping.clear()
+        self._ready()
+        self._scheduler = Scheduler(self._db, self._wake_dispatcher)
+        self._thread = threading.Thread(target=self._loop, name="aero-dispatcher")
+        self._thread.start()
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """Stop them, and hand back the runs that are held."""
+        if self._scheduler is not None:
+            self._scheduler.stop()
+            self._scheduler = None
+        if self._thread is not None:
+            self._stopping.set()
+            self._wake_dispatcher()
+            self._thread.join()
+            self._thread = None
+
+    def close(self) -> None:
+        """Stop everything, worker processes too."""
+        self.stop()
+        if self._dispatcher is not None:
+            self._dispatcher.close()
+            self._dispatcher = None
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=True)
+
+    def wake(self) -> None:
+        """Say that there may be something to run or to wait for."""
+        if self._scheduler is not None:
+            self._scheduler.wake()
+        self._wake_dispatcher()
+
+    def kill(self, run_ids: Sequence[str]) -> None:
+        """Stop the local work of runs that were cancelled."""
+        if self._dispatcher is not None:
+            for run_id in run_ids:
+                self._dispatcher.kill(run_id)
+
+    def run_until(self, holds: Condition, timeout: float | None = None) -> None:
+        """Execute runs until `holds`, or just wait if the background does that.
+
+        Raises:
+            TimeoutError: It did not hold within `timeout` seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._holds(holds):
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"Not done within {timeout} s.")
+            left = _PATIENCE if deadline is None else deadline - time.monotonic()
+            if self.running:
+                with self._stepped:
+                    self._stepped.wait(min(left, 0.1))
+            else:
+                self._drive(left)
+
+    def run_until_idle(self, timeout: float | None = None) -> None:
+        """Run what is due and pending, also after its back-off, until nothing is."""
+        self.run_until(self._idle, timeout)
+
+    def run_ready(self) -> None:
+        """Run what is due and may start now, and leave what waits out a back-off."""
+        self.run_until(self._nothing_ready)
+
+    def _holds(self, holds: Condition) -> bool:
+        with self._db.read() as tx:
+            return holds(tx)
+
+    def _idle(self, tx: Connection) -> bool:
+        running, pending, _ = run_queries.waiting(tx, self._endpoints)
+        return not running and not pending and not self._due(tx)
+
+    def _nothing_ready(self, tx: Connection) -> bool:
+        running, pending, earliest = run_queries.waiting(tx, self._endpoints)
+        ready = pending and earliest is not None and earliest <= self._db.now(tx)
+        return not running and not ready and not self._due(tx)
+
+    def _due(self, tx: Connection) -> bool:
+        nearest = flow_queries.next_due(tx)
+        return nearest is not None and nearest <= self._db.now(tx)
+
+    @property
+    def _endpoints(self) -> list[str]:
+        return [LOCAL]
+
+    def _drive(self, patience: float) -> None:
+        with self._driving:
+            dispatcher = self._ready()
+            ticked = tick(self._db)
+            if not dispatcher.step() and not ticked:
+                dispatcher.wait(min(patience, self._until_due()))
+
+    def _until_due(self) -> float:
+        """Return the seconds until something changes by itself."""
+        with self._db.read() as tx:
+            _, _, earliest = run_queries.waiting(tx, self._endpoints)
+            moments = [earliest, flow_queries.next_due(tx)]
+            now = self._db.now(tx)
+        ahead = [(m - now).total_seconds() for m in moments if m is not None]
+        return max(0.0, min([s for s in ahead if s > 0], default=_PATIENCE))
+
+    def _loop(self) -> None:
+        with self._driving:
+            dispatcher = self._ready()
+            while not self._stopping.is_set():
+                if not dispatcher.step():
+                    dispatcher.wait(self._until_due())
+                with self._stepped:
+                    self._stepped.notify_all()
+            dispatcher.close()
+
+    def _wake_dispatcher(self) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.wake()
+
+    def _ready(self) -> Dispatcher:
+        if self._dispatcher is None:
+            self._dispatcher = Dispatcher(
+                self._db,
+                {LOCAL: self._local()},
+                self._dispatch_settings(),
+                Presence(self._settings.home / "workers"),
+                listener=self._listener,
+            )
+        return self._dispatcher
+
+    def _local(self) -> Executor:
+        if self._executor is None:
+            from aero.compute.local import LocalExecutor
+
+            self._executor = LocalExecutor(
+                self._settings.workers, memory_limit=self._settings.memory_per_worker
+            )
+        return self._executor
+
+    def _dispatch_settings(self) -> DispatchSettings:
+        conf = self._settings
+        fetch: Json = {
+            "allow_private_addresses": conf.allow_private_addresses,
+            "file_roots": [str(root) for root in conf.file_roots],
+            "max_size": conf.max_download,
+            "timeout": conf.http_timeout,
+        }
+        return DispatchSettings(
+            storage=self._storage,
+            scratch=conf.scratch,
+            agent=self._agent,
+            fetch=fetch,
+            credentials=conf.credentials,
+            slots=2 * conf.workers,
+            timeout=conf.timeout,
+            lease=conf.lease,
+            heartbeat=conf.heartbeat,
+        )

@@ -1,0 +1,201 @@
+"""(6) The read side: list, get, search; every list is paged by key."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from aero import records, resolve
+from aero.clock import isoformat
+from aero.db.models import Data, DataVersion, Flow, Provenance, Run, RunStep
+from aero.db.queries import data as data_queries
+from aero.db.queries import flows as flow_queries
+from aero.db.queries import provenance as provenance_queries
+from aero.db.queries import runs as run_queries
+from aero.db.session import Database
+from aero.error import InvalidValueError, NotFoundError
+from aero.types import Json, PolicyEnum, RunStatus
+
+PAGE = 15
+
+_Page = Callable[[Connection, Any], tuple[list[Json], Any]]
+_Key = tuple[datetime, str]
+
+
+def pages(db: Database, page: _Page) -> Iterator[Json]:
+    """Yield the records of page after page, each read in a transaction of its own."""
+    after = None
+    while True:
+        with db.read() as tx:
+            found, after = page(tx, after)
+        yield from found
+        if after is None:
+            return
+
+
+def metadata_page(kind: str) -> _Page:
+    """Return how a page of `data`, `flow` or `prov` is read, newest first.
+
+    Raises:
+        InvalidValueError: There is no such kind.
+    """
+    if kind == "data":
+        return _pager(Data, Data.created_at, records.data)
+    if kind == "flow":
+        return _pager(Flow, Flow.created_at, records.flows, Flow.deleted_at.is_(None))
+    if kind == "prov":
+        return _pager(Provenance, Provenance.finished_at, records.provenance)
+    raise InvalidValueError(
+        f"There is no list of {kind!r}: write 'data', 'flow' or 'prov'."
+    )
+
+
+def runs_page(flow_id: str | None, status: str | None, size: int = PAGE) -> _Page:
+    """Return how a page of runs is read, newest first."""
+    where = [] if flow_id is None else [Run.flow_id == flow_id]
+    if status is not None:
+        where.append(Run.status == _status(status))
+    return _pager(
+        Run,
+        Run.created_at,
+        lambda _tx, rows: [records.run(row) for row in rows],
+        *where,
+        size=size,
+    )
+
+
+def _status(status: str) -> str:
+    try:
+        return RunStatus(status.upper()).value
+    except ValueError:
+        raise InvalidValueError(
+            f"There is no run status {status!r}: write one of {', '.join(RunStatus)}."
+        ) from None
+
+
+def _pager(
+    model: Any,
+    moment: Any,
+    shape: Callable[[Connection, Any], list[Json]],
+    *where: Any,
+    size: int = PAGE,
+) -> _Page:
+    def page(tx: Connection, after: _Key | None) -> tuple[list[Json], _Key | None]:
+        rows = data_queries.page_of(tx, model, moment, after, size, *where)
+        last = rows[-1] if len(rows) == size else None
+        key = None if last is None else (getattr(last, moment.key), last.id)
+        return shape(tx, rows), key
+
+    return page
+
+
+def versions_page(data_id: str) -> _Page:
+    """Return how a page of versions is read, newest first."""
+
+    def page(tx: Connection, before: int | None) -> tuple[list[Json], int | None]:
+        rows = data_queries.versions_page(tx, data_id, before, PAGE)
+        last = rows[-1].version if len(rows) == PAGE else None
+        return [records.version(row) for row in rows], last
+
+    return page
+
+
+def data_flows(tx: Connection, ref: str) -> list[Json]:
+    """Return the living flows that use or make a Data, with their role."""
+    found = resolve.data(tx, ref)
+    sides: dict[str, set[str]] = {}
+    for flow_id, side in flow_queries.of_data(tx, found.id):
+        sides.setdefault(flow_id, set()).add(side)
+    rows = [flow_queries.get(tx, flow_id) for flow_id in sides]
+    return [
+        {**_flow_head(row), "role": _role(sides[row.id])}
+        for row in rows
+        if row is not None
+    ]
+
+
+def _flow_head(row: Any) -> Json:
+    return {
+        "flow_id": row.id,
+        "policy": row.policy,
+        "policy_name": PolicyEnum(row.policy).name,
+        "description": row.description,
+        "endpoint": row.endpoint,
+        "function_id": row.function_id,
+        "timer": row.timer,
+        "cron": row.cron,
+        "enabled": row.enabled,
+        "next_due": isoformat(row.next_due),
+        "last_executed": isoformat(row.last_executed),
+    }
+
+
+def _role(sides: set[str]) -> str:
+    if len(sides) == 2:
+        return "both"
+    return "ingestion" if "output" in sides else "analysis"
+
+
+def run_detail(tx: Connection, ref: str) -> Json:
+    """Return a run's record with its log, traceback, inputs and steps."""
+    row = resolve.run(tx, ref)
+    steps = tx.execute(
+        select(*RunStep.__table__.c)
+        .where(RunStep.run_id == row.id)
+        .order_by(RunStep.attempt, RunStep.started_at)
+    )
+    return {
+        **records.run(row),
+        "traceback": row.traceback,
+        "log_tail": row.log_tail,
+        "inputs": [
+            {"name": i.name, "data_id": i.data_id, "version": i.version}
+            for i in run_queries.inputs(tx, [row.id])
+        ],
+        "steps": [
+            {
+                "attempt": step.attempt,
+                "name": step.name,
+                "status": step.status,
+                "started_at": isoformat(step.started_at),
+                "finished_at": isoformat(step.finished_at),
+                **step.metrics,
+            }
+            for step in steps
+        ],
+    }
+
+
+def version_detail(tx: Connection, ref: str, number: int | None) -> Json:
+    """Return the record of one version, with the name of its Data."""
+    found, row = resolve.version(tx, ref, number)
+    return {**records.version(row), "name": found.name}
+
+
+def stored_bytes(tx: Connection) -> int:
+    """Return the bytes that versions have, each content counted once."""
+    distinct = (
+        select(DataVersion.sha256, DataVersion.size)
+        .where(DataVersion.sha256.is_not(None))
+        .distinct()
+        .subquery()
+    )
+    sizes = tx.execute(select(distinct.c.size)).scalars()
+    return sum(size or 0 for size in sizes)
+
+
+def provenance_detail(tx: Connection, ref: str) -> Json:
+    """Return a committed run's record, by its own id or the run's."""
+    try:
+        row = resolve.provenance(tx, ref)
+    except NotFoundError:
+        run = resolve.run(tx, ref)
+        row = provenance_queries.of_run(tx, run.id)
+        if row is None:
+            raise NotFoundError(
+                f"Run {run.id} is {run.status} and left no provenance: only a run that "
+                "committed does.",
+                run_id=run.id,
+            ) from None
+    return records.provenance(tx, [row])[0]

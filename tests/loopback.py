@@ -4,7 +4,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,6 +31,7 @@ Reply = Answer | Callable[[Message], Answer]
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     timeout = 10
     server: "_Server"
 
@@ -60,6 +61,24 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = False
     owner: "Loopback"
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.connections: set[socket.socket] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.connections.discard(request)
+        super().shutdown_request(request)
+
+    def hang_up(self) -> None:
+        """End the connections that clients keep open."""
+        for connection in list(self.connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, *args: Any) -> None:
         """Clients of these tests hang up; that is no news."""
@@ -101,7 +120,7 @@ def loopback(
     wrap: Callable[[socket.socket], socket.socket] | None = None,
 ) -> Iterator[Loopback]:
     """Serve on loopback until the block ends; `wrap` makes the socket a TLS one."""
-    server = _Server(("127.0.0.1", 0), _Handler)
+    server = _Server()
     if wrap is not None:
         server.socket = wrap(server.socket)
     server.owner = owner = Loopback(server, "http" if wrap is None else "https")
@@ -113,4 +132,5 @@ def loopback(
         owner.stopping.set()
         server.shutdown()
         thread.join()
+        server.hang_up()
         server.server_close()

@@ -159,7 +159,7 @@ class _Copying:
             )
         # A link put in place meanwhile is not followed, and a pipe does not block.
         handle = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with io.FileIO(handle) as file:
+        try:
             found = os.fstat(handle)
             if not stat.S_ISREG(found.st_mode):
                 raise SourceError(
@@ -169,7 +169,10 @@ class _Copying:
             moved = os.path.realpath(self.named, strict=True) != real
             if moved or not os.path.samestat(self.named.stat(), found):
                 raise TryAgainError("the file was replaced while it was opened")
-            yield file
+            with io.FileIO(handle, closefd=False) as file:
+                yield file
+        finally:
+            os.close(handle)
 
     def _copy(self, file: io.FileIO, size: int) -> None:
         if self.sink.size:

@@ -716,7 +716,7 @@ def test_the_next_address_is_tried_when_one_is_dead(
 ) -> None:
     monkeypatch.setattr(
         "aero.sources.connections.public_addresses",
-        lambda host, port, *, url: ["127.0.0.2", "127.0.0.1"],
+        lambda host, port, *, url: ["::1", "127.0.0.1"],
     )
     server.script(Answer(200, BODY))
     get.data(f"http://two.test:{server.port}/", policy=STRICT)
@@ -767,17 +767,33 @@ def test_a_url_with_a_login_is_refused(get: Getting) -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes"),
-            *("-keyout", path, "-out", path.with_suffix(".crt"), "-days", "2"),
-            *("-subj", "/CN=named.test", "-addext", "subjectAltName=DNS:named.test"),
-        ],
-        check=True,
-        capture_output=True,
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "named.test")])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key())
+        .serial_number(1)
+        .not_valid_before(utc_now() - timedelta(days=1))
+        .not_valid_after(utc_now() + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName("named.test")]), critical=False
+        )
+        .sign(key, hashes.SHA256())
     )
-    path.write_bytes(path.read_bytes() + path.with_suffix(".crt").read_bytes())
+    pem = serialization.Encoding.PEM
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    path.write_bytes(
+        key.private_bytes(
+            pem,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + certificate.public_bytes(pem)
+    )
     return path
 
 
@@ -894,11 +910,8 @@ def test_big_files_take_little_memory(tmp_path: Path) -> None:
         import hashlib, resource, sys, threading
         from pathlib import Path
         from aero.sources import fetch
-        from tests.loopback import Answer, loopback
+        from tests.loopback import loopback
         size, piece = 96 << 20, bytes(1 << 20)
-
-        class Endless(bytes):
-            '''A body that is made while it is sent.'''
 
         import tests.loopback as server
         def do_GET(self):
@@ -910,7 +923,6 @@ def test_big_files_take_little_memory(tmp_path: Path) -> None:
         server._Handler.do_GET = do_GET
         with loopback() as running:
             fetch(running.url, Path(sys.argv[1]) / "warm")
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             found = fetch(running.url, Path(sys.argv[1]) / "big")
             after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             from aero.sources.connections import close_connections

@@ -122,6 +122,7 @@ def remove(folder: Path) -> None:
     for _ in range(_REMOVALS):
         try:
             folder.rmdir()
+            return
         except FileNotFoundError:
             return
         except OSError:

@@ -35,15 +35,12 @@ the function not let the watching thread come to its turn."""
 _SIGNALS = (
     signal.SIGHUP,
     signal.SIGINT,
-    signal.SIGQUIT,
     signal.SIGTERM,
     signal.SIGALRM,
     signal.SIGUSR1,
     signal.SIGUSR2,
     signal.SIGCHLD,
     signal.SIGPIPE,
-    signal.SIGTSTP,
-    signal.SIGCONT,
 )
 
 

@@ -317,8 +317,8 @@ def test_shutdown_need_not_wait(task):
 
 SCRIPT = """
 import os, sys, time
-from aero.compute.local import LocalExecutor
 sys.path.insert(0, {root!r})
+from aero.compute.local import LocalExecutor
 from tests import compute_functions as functions
 executor = LocalExecutor(2)
 future = executor.submit(functions.{name}, {{"workdir": {work!r}, "ready": {ready!r}}})

@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,14 +23,14 @@ from aero.db.queries import flows as flow_queries
 from aero.db.queries import runs as run_queries
 from aero.db.queries.common import lock_rows
 from aero.db.session import Database
+from aero.engine import Engine, Listener
 from aero.error import NotFoundError
 from aero.function_source import plain_source
 from aero.provenance.lineage import Direction, Lineage, lineage
 from aero.runs import lifecycle
-from aero.engine import Engine, Listener
 from aero.runs.lifecycle import Trigger
 from aero.storage import local_location, open_storage
-from aero.types import LOCAL, Json, PolicyEnum, RunStatus
+from aero.types import LOCAL, Json
 
 
 class Aero:
@@ -254,13 +255,10 @@ class Aero:
 
         run_ids = self._write(work)
         if wait:
-            self.engine.run_until(lambda tx: self._ended(tx, run_ids), timeout)
+            ended = partial(run_queries.all_ended, run_ids=run_ids)
+            self.engine.run_until(ended, timeout)
         found = [self.get_run(run_id) for run_id in run_ids]
         return {**found[0], "runs": found}
-
-    def _ended(self, tx: Connection, run_ids: list[str]) -> bool:
-        rows = [run_queries.get(tx, run_id) for run_id in run_ids]
-        return all(row is None or RunStatus(row.status).ended for row in rows)
 
     def run_until_idle(self, timeout: float | None = None) -> None:
         """Run what is due and pending until nothing is.

@@ -92,6 +92,7 @@ class Dispatcher:
         self._polled: set[tuple[str, int]] = set()
         self._next_beat = 0.0
         self._changes = 0
+        self._look = True
         self._entered = False
 
     @property
@@ -132,10 +133,10 @@ class Dispatcher:
                 item = self._inbox.get(timeout=max(0.0, min(left, POLL)))
             except queue.Empty:
                 if left <= POLL or self._others_committed():
+                    self._look = True
                     return
                 continue
-            if item is not None:
-                self._finish(*item)
+            self._received(item)
             return
 
     def kill(self, run_id: str) -> None:
@@ -168,16 +169,23 @@ class Dispatcher:
 
     def _claim(self) -> int:
         room = self._settings.slots - len(self._held)
-        if room <= 0:
+        if room <= 0 or not self._look or not self._anything_waits():
             return 0
         began = time.monotonic()
         claimed = self._db.write(lambda tx: self._take(tx, room))
         seconds = time.monotonic() - began
+        self._look = len(claimed) == room
         for held in claimed:
             self._held[held.run.id] = held
             held.task["versions_seconds"] = seconds
             self._submit(held)
         return len(claimed)
+
+    def _anything_waits(self) -> bool:
+        # A look costs a tenth of a transaction that takes nothing.
+        self._look = False
+        with self._db.read() as tx:
+            return run_queries.any_pending(tx)
 
     def _take(self, tx: Connection, room: int) -> list[_Held]:
         now = self._db.now(tx)
@@ -269,9 +277,13 @@ class Dispatcher:
                 item = self._inbox.get_nowait()
             except queue.Empty:
                 return count
-            if item is not None:
-                self._finish(*item)
-                count += 1
+            self._received(item)
+            count += item is not None
+
+    def _received(self, item: tuple[str, Future[Any]] | None) -> None:
+        self._look = True
+        if item is not None:
+            self._finish(*item)
 
     def _finish(self, run_id: str, future: Future[Any]) -> None:
         held = self._held.get(run_id)

@@ -1,9 +1,22 @@
-"""What several query modules share."""
+"""What several query modules share.
+
+Statements of the run path are built once, at module level or behind a cache, and
+executed with parameters: building one costs several times what executing it does.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, inspect, select
+from sqlalchemy import (
+    Connection,
+    Table,
+    bindparam,
+    insert,
+    inspect,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from aero.db.base import Base
@@ -16,10 +29,35 @@ def table(model: type[Base]) -> Table:
     return found
 
 
+def by_key(model: type[Base], *keys: Any) -> Any:
+    """Return an UPDATE of the rows whose columns equal the parameters `key_<name>`.
+
+    Executed with further parameters, it sets the columns they name.
+    """
+    matches = [key == bindparam(f"key_{key.key}") for key in keys]
+    return update(table(model)).where(*matches)
+
+
+@lru_cache
+def ignoring(model: type[Base], dialect: str) -> Any:
+    """Return an INSERT that skips rows that are there already."""
+    make = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    return make(table(model)).on_conflict_do_nothing()
+
+
 def insert_ignore(tx: Connection, model: type[Base]) -> Any:
     """Return an INSERT that skips rows that are there already."""
-    make = sqlite.insert if tx.dialect.name == "sqlite" else postgresql.insert
-    return make(table(model)).on_conflict_do_nothing()
+    return ignoring(model, tx.dialect.name)
+
+
+@lru_cache
+def _upserting(
+    model: type[Base], dialect: str, names: tuple[str, ...], keys: tuple[str, ...]
+) -> Any:
+    make = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    statement = make(table(model))
+    changed = {name: statement.excluded[name] for name in names if name not in keys}
+    return statement.on_conflict_do_update(index_elements=list(keys), set_=changed)
 
 
 def upsert(
@@ -30,15 +68,14 @@ def upsert(
     keys: Sequence[str],
 ) -> None:
     """Insert `rows`, or where their `keys` exist set all other columns."""
-    if not rows:
-        return
-    make = sqlite.insert if tx.dialect.name == "sqlite" else postgresql.insert
-    statement = make(table(model))
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-    tx.execute(
-        statement.on_conflict_do_update(index_elements=list(keys), set_=changed),
-        list(rows),
-    )
+    if rows:
+        statement = _upserting(model, tx.dialect.name, tuple(rows[0]), tuple(keys))
+        tx.execute(statement, list(rows))
+
+
+@lru_cache
+def _inserting(model: type[Base]) -> Any:
+    return insert(table(model))
 
 
 def insert_all(
@@ -46,14 +83,18 @@ def insert_all(
 ) -> None:
     """Insert `rows`, of which there may be none."""
     if rows:
-        tx.execute(table(model).insert(), list(rows))
+        tx.execute(_inserting(model), list(rows))
+
+
+@lru_cache
+def _locking(model: type[Base]) -> Any:
+    key = table(model).c.id
+    wanted = key.in_(bindparam("ids", expanding=True))
+    return select(key).where(wanted).order_by(key).with_for_update()
 
 
 def lock_rows(tx: Connection, model: type[Base], ids: Iterable[str]) -> None:
     """Lock rows by id, in id order; on SQLite the transaction is the lock."""
     wanted = sorted(set(ids))
     if wanted and tx.dialect.name != "sqlite":
-        key = table(model).c.id
-        tx.execute(
-            select(key).where(key.in_(wanted)).order_by(key).with_for_update()
-        ).all()
+        tx.execute(_locking(model), {"ids": wanted}).all()

@@ -3,18 +3,20 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
     Connection,
+    Integer,
     Row,
     Subquery,
     and_,
+    bindparam,
     func,
     literal,
     select,
     union_all,
-    update,
 )
 
 from aero.db.models import (
@@ -26,6 +28,7 @@ from aero.db.models import (
     Run,
     RunInput,
 )
+from aero.db.queries.common import by_key
 from aero.types import PolicyEnum, RunStatus
 
 
@@ -59,11 +62,7 @@ def task_count(kwargs: Any) -> int:
 
 def rules(tx: Connection, flow_ids: Iterable[str]) -> dict[str, FlowRule]:
     """Return the living flows among `flow_ids`."""
-    rows = tx.execute(
-        select(Flow.id, Flow.policy, Flow.kwargs, Flow.priority, Flow.enabled).where(
-            Flow.id.in_(list(flow_ids)), Flow.deleted_at.is_(None)
-        )
-    )
+    rows = tx.execute(_RULES, {"ids": list(flow_ids)})
     return {
         row.id: FlowRule(
             id=row.id,
@@ -76,6 +75,12 @@ def rules(tx: Connection, flow_ids: Iterable[str]) -> dict[str, FlowRule]:
     }
 
 
+_IDS: Any = bindparam("ids", expanding=True)
+_RULES = select(Flow.id, Flow.policy, Flow.kwargs, Flow.priority, Flow.enabled).where(
+    Flow.id.in_(_IDS), Flow.deleted_at.is_(None)
+)
+
+
 def get(tx: Connection, flow_id: str) -> Row[Any] | None:
     """Return a flow's whole row."""
     return tx.execute(select(*Flow.__table__.c).where(Flow.id == flow_id)).one_or_none()
@@ -83,6 +88,11 @@ def get(tx: Connection, flow_id: str) -> Row[Any] | None:
 
 def candidates(tx: Connection, flow_ids: Collection[str]) -> list[Candidate]:
     """Return for every input the pinned version, or the newest one."""
+    rows = tx.execute(_CANDIDATES, {"ids": list(flow_ids)})
+    return [Candidate(**row._mapping) for row in rows]
+
+
+def _candidates() -> Any:
     other = DataVersion.__table__.alias("newest")
     newest = (
         select(func.max(other.c.version))
@@ -93,7 +103,7 @@ def candidates(tx: Connection, flow_ids: Collection[str]) -> list[Candidate]:
         DataVersion.data_id == FlowInput.data_id,
         DataVersion.version == func.coalesce(FlowInput.version, newest),
     )
-    rows = tx.execute(
+    return (
         select(
             FlowInput.flow_id,
             FlowInput.name,
@@ -103,10 +113,12 @@ def candidates(tx: Connection, flow_ids: Collection[str]) -> list[Candidate]:
             DataVersion.id.label("version_id"),
         )
         .outerjoin(DataVersion, wanted)
-        .where(FlowInput.flow_id.in_(list(flow_ids)))
+        .where(FlowInput.flow_id.in_(_IDS))
         .order_by(FlowInput.flow_id, FlowInput.name)
     )
-    return [Candidate(**row._asdict()) for row in rows]
+
+
+_CANDIDATES = _candidates()
 
 
 Consumed = dict[tuple[str, int, str], int]
@@ -120,7 +132,9 @@ def consumed(tx: Connection, rules: Collection[FlowRule]) -> Consumed:
     found: Consumed = {}
     for tasks in {rule.tasks for rule in rules}:
         ids = [rule.id for rule in rules if rule.tasks == tasks]
-        for flow_id, task, name, version in tx.execute(_committed(ids, tasks)):
+        for flow_id, task, name, version in tx.execute(
+            _committed(tasks > 1), {"ids": ids, "tasks": tasks}
+        ):
             if version is not None:
                 found[flow_id, task, name] = version
     for flow_id, task, name, version in running_inputs(tx, [r.id for r in rules]):
@@ -129,8 +143,9 @@ def consumed(tx: Connection, rules: Collection[FlowRule]) -> Consumed:
     return found
 
 
-def _committed(flow_ids: Sequence[str], tasks: int) -> Any:
-    task = _numbers(tasks)
+@lru_cache
+def _committed(sweep: bool) -> Any:
+    task = _numbers(sweep)
     used = ProvenanceDerivation.__table__
     greatest = (
         select(func.max(used.c.version))
@@ -144,43 +159,49 @@ def _committed(flow_ids: Sequence[str], tasks: int) -> Any:
     return (
         select(FlowInput.flow_id, task.c.n, FlowInput.name, greatest)
         .join(task, literal(True))
-        .where(FlowInput.flow_id.in_(flow_ids))
+        .where(FlowInput.flow_id.in_(_IDS))
     )
 
 
-def _numbers(count: int) -> Subquery:
-    if count == 1:
+def _numbers(sweep: bool) -> Subquery:
+    if not sweep:
         return select(literal(0).label("n")).subquery("task")
     below = select(literal(0).label("n")).cte("below", recursive=True)
-    below = below.union_all(select(below.c.n + 1).where(below.c.n < count - 1))
+    last = bindparam("tasks", type_=Integer()) - 1
+    below = below.union_all(select(below.c.n + 1).where(below.c.n < last))
     return select(below.c.n).subquery("task")
 
 
 def running_inputs(tx: Connection, flow_ids: Sequence[str]) -> Sequence[Any]:
     """Return (flow, task, input, version) of what RUNNING runs were given."""
-    return tx.execute(
-        select(Run.flow_id, Run.task, RunInput.name, DataVersion.version)
-        .join(RunInput, RunInput.run_id == Run.id)
-        .join(DataVersion, DataVersion.id == RunInput.version_id)
-        .where(Run.flow_id.in_(flow_ids), Run.status == RunStatus.RUNNING.value)
-    ).all()
+    return tx.execute(_RUNNING_INPUTS, {"ids": list(flow_ids)}).all()
+
+
+_RUNNING_INPUTS = (
+    select(Run.flow_id, Run.task, RunInput.name, DataVersion.version)
+    .join(RunInput, RunInput.run_id == Run.id)
+    .join(DataVersion, DataVersion.id == RunInput.version_id)
+    .where(Run.flow_id.in_(_IDS), Run.status == RunStatus.RUNNING.value)
+)
 
 
 def dependents(tx: Connection, data_ids: Iterable[str]) -> list[str]:
     """Return the living flows that watch any of these Data, ids sorted."""
-    rows = tx.execute(
-        select(Flow.id)
-        .join(FlowInput, FlowInput.flow_id == Flow.id)
-        .where(
-            FlowInput.data_id.in_(list(data_ids)),
-            FlowInput.version.is_(None),
-            Flow.deleted_at.is_(None),
-            Flow.policy.in_([PolicyEnum.ANY.value, PolicyEnum.ALL.value]),
-        )
-        .distinct()
-        .order_by(Flow.id)
+    return list(tx.execute(_DEPENDENTS, {"ids": list(data_ids)}).scalars())
+
+
+_DEPENDENTS = (
+    select(Flow.id)
+    .join(FlowInput, FlowInput.flow_id == Flow.id)
+    .where(
+        FlowInput.data_id.in_(_IDS),
+        FlowInput.version.is_(None),
+        Flow.deleted_at.is_(None),
+        Flow.policy.in_([PolicyEnum.ANY.value, PolicyEnum.ALL.value]),
     )
-    return list(rows.scalars())
+    .distinct()
+    .order_by(Flow.id)
+)
 
 
 def outputs(tx: Connection, flow_id: str) -> dict[str, str]:
@@ -220,16 +241,20 @@ def due(tx: Connection, now: datetime, limit: int) -> list[Row[Any]]:
 
 def next_due(tx: Connection) -> datetime | None:
     """Return when the next flow is due."""
-    return tx.execute(
-        select(func.min(Flow.next_due)).where(
-            Flow.enabled.is_(True), Flow.deleted_at.is_(None)
-        )
-    ).scalar_one()
+    return tx.execute(_NEXT_DUE).scalar_one()
+
+
+_NEXT_DUE = select(func.min(Flow.next_due)).where(
+    Flow.enabled.is_(True), Flow.deleted_at.is_(None)
+)
 
 
 def set_values(tx: Connection, flow_id: str, **values: Any) -> None:
     """Set columns of one flow."""
-    tx.execute(update(Flow).where(Flow.id == flow_id).values(**values))
+    tx.execute(_SET, {"key_id": flow_id, **values})
+
+
+_SET = by_key(Flow, Flow.id)
 
 
 def producers(tx: Connection, data_ids: Iterable[str]) -> list[Row[Any]]:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from aero.db.models import (
     DataVersion,
@@ -24,7 +24,7 @@ def add(
     sources: Sequence[Mapping[str, Any]],
 ) -> None:
     """Insert a record and what hangs on it."""
-    tx.execute(insert(Provenance).values(**record))
+    insert_all(tx, Provenance, [record])
     insert_all(tx, ProvenanceDerivation, derivations)
     insert_all(tx, ProvenanceContribution, contributions)
     insert_all(tx, ProvenanceSource, sources)
@@ -32,14 +32,16 @@ def add(
 
 def has_any(tx: Connection, flow_id: str, task: int) -> bool:
     """Whether a run of this flow and task ever committed."""
-    return (
-        tx.execute(
-            select(Provenance.id)
-            .where(Provenance.flow_id == flow_id, Provenance.task == task)
-            .limit(1)
-        ).first()
-        is not None
+    return tx.execute(_ANY, {"flow": flow_id, "task": task}).first() is not None
+
+
+_ANY = (
+    select(Provenance.id)
+    .where(
+        Provenance.flow_id == bindparam("flow"), Provenance.task == bindparam("task")
     )
+    .limit(1)
+)
 
 
 def of_run(tx: Connection, run_id: str) -> Row[Any] | None:

@@ -2,12 +2,15 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
     Connection,
+    Integer,
     Row,
     and_,
+    bindparam,
     delete,
     exists,
     func,
@@ -18,6 +21,7 @@ from sqlalchemy import (
     update,
 )
 
+from aero.db.base import UtcDateTime
 from aero.db.models import (
     DataVersion,
     Flow,
@@ -26,7 +30,7 @@ from aero.db.models import (
     RunStep,
     RunTrigger,
 )
-from aero.db.queries.common import insert_all, insert_ignore
+from aero.db.queries.common import by_key, ignoring, insert_all
 from aero.types import RunStatus
 
 Slot = tuple[str, int, str]
@@ -45,15 +49,25 @@ _HEAD = (
     Run.lost_tries,
 )
 
+_IDS: Any = bindparam("ids", expanding=True)
+_LIVING = [RunStatus.PENDING.value, RunStatus.RUNNING.value]
+_PENDING = Run.status == RunStatus.PENDING.value
+_RUNNING = Run.status == RunStatus.RUNNING.value
+
 
 def count_triggers(
     tx: Connection, rows: Sequence[Mapping[str, Any]]
 ) -> set[tuple[str, int, str]]:
     """Insert triggers; return (flow, task, key) of those that did not count yet."""
-    statement = insert_ignore(tx, RunTrigger).returning(
+    found = tx.execute(_counting(tx.dialect.name), list(rows))
+    return {(flow_id, task, key) for flow_id, task, key in found}
+
+
+@lru_cache
+def _counting(dialect: str) -> Any:
+    return ignoring(RunTrigger, dialect).returning(
         RunTrigger.flow_id, RunTrigger.task, RunTrigger.key
     )
-    return {(r.flow_id, r.task, r.key) for r in tx.execute(statement, list(rows))}
 
 
 def run_of_trigger(tx: Connection, flow_id: str, task: int, key: str) -> str | None:
@@ -73,21 +87,27 @@ def join_pending(tx: Connection, slots: Iterable[Slot]) -> dict[Slot, str]:
     The UPDATE finds only rows that no claim has taken since; it is what makes
     joining and claiming exclude each other.
     """
-    rows = tx.execute(
-        update(Run)
-        .where(
-            Run.status == RunStatus.PENDING.value,
-            tuple_(Run.flow_id, Run.task, Run.source_key).in_(list(slots)),
-        )
-        .values(status=RunStatus.PENDING.value)
-        .returning(Run.id, Run.flow_id, Run.task, Run.source_key)
-    )
+    rows = tx.execute(_JOIN, {"slots": list(slots)})
     return {(r.flow_id, r.task, r.source_key): r.id for r in rows}
+
+
+_JOIN = (
+    update(Run)
+    .where(
+        _PENDING,
+        tuple_(Run.flow_id, Run.task, Run.source_key).in_(
+            bindparam("slots", expanding=True)
+        ),
+    )
+    .values(status=RunStatus.PENDING.value)
+    .returning(Run.id, Run.flow_id, Run.task, Run.source_key)
+)
+_SET = by_key(Run, Run.id)
 
 
 def update_joined(tx: Connection, run_id: str, **values: Any) -> None:
     """Set columns of a PENDING run that a trigger joined."""
-    tx.execute(update(Run).where(Run.id == run_id).values(**values))
+    tx.execute(_SET, {"key_id": run_id, **values})
 
 
 def point_trigger(
@@ -130,16 +150,33 @@ def claim(
     limit: int,
 ) -> list[Row[Any]]:
     """Take up to `limit` runs that may start, best first, in one statement."""
+    rows = tx.execute(
+        _CLAIM,
+        {
+            "moment": now,
+            "endpoints": list(endpoints),
+            "most": limit,
+            "status": RunStatus.RUNNING.value,
+            "claim": claim_id,
+            "claimed_by": claimed_by,
+            "lease_expires": lease_expires,
+            "started_at": now,
+        },
+    ).all()
+    return sorted(rows, key=lambda r: (-r.priority, r.created_at, r.id))
+
+
+def _claiming() -> Any:
     busy = Run.__table__.alias("busy")
     waiting = (
         select(Run.id)
         .join(Flow, Flow.id == Run.flow_id)
         .where(
-            Run.status == RunStatus.PENDING.value,
-            Run.not_before <= now,
+            _PENDING,
+            Run.not_before <= bindparam("moment", type_=UtcDateTime()),
             Flow.enabled.is_(True),
             Flow.deleted_at.is_(None),
-            Flow.endpoint.in_(list(endpoints)),
+            Flow.endpoint.in_(bindparam("endpoints", expanding=True)),
             ~exists().where(
                 busy.c.flow_id == Run.flow_id,
                 busy.c.task == Run.task,
@@ -148,22 +185,17 @@ def claim(
             ),
         )
         .order_by(Run.priority.desc(), Run.created_at, Run.id)
-        .limit(limit)
+        .limit(bindparam("most", type_=Integer()))
         .with_for_update(skip_locked=True, of=Run)
     )
-    rows = tx.execute(
+    return (
         update(Run)
         .where(Run.id.in_(waiting.scalar_subquery()))
-        .values(
-            status=RunStatus.RUNNING.value,
-            claim=claim_id,
-            claimed_by=claimed_by,
-            lease_expires=lease_expires,
-            started_at=now,
-        )
         .returning(*_HEAD, Run.priority, Run.created_at)
-    ).all()
-    return sorted(rows, key=lambda r: (-r.priority, r.created_at, r.id))
+    )
+
+
+_CLAIM = _claiming()
 
 
 def extend_leases(
@@ -206,63 +238,56 @@ def leave_running(
     tx: Connection, run_id: str, claim_id: str | None, **values: Any
 ) -> bool:
     """Take a run out of RUNNING, fenced by its claim; False if it is not ours."""
-    rows = tx.execute(
-        update(Run)
-        .where(
-            Run.id == run_id,
-            Run.claim == claim_id,
-            Run.status == RunStatus.RUNNING.value,
-        )
-        .values(lease_expires=None, **values)
-        .returning(Run.id)
-    ).all()
-    return bool(rows)
+    values |= {"key_id": run_id, "key_claim": claim_id, "lease_expires": None}
+    return bool(tx.execute(_LEAVE, values).all())
+
+
+_LEAVE = by_key(Run, Run.id, Run.claim).where(_RUNNING).returning(Run.id)
 
 
 def has_pending(tx: Connection, flow_id: str, task: int, source_key: str) -> bool:
     """Whether the slot has a PENDING run."""
-    return (
-        tx.execute(
-            select(Run.id).where(
-                Run.flow_id == flow_id,
-                Run.task == task,
-                Run.source_key == source_key,
-                Run.status == RunStatus.PENDING.value,
-            )
-        ).first()
-        is not None
+    slot = {"flow": flow_id, "task": task, "key": source_key}
+    return tx.execute(_HAS_PENDING, slot).first() is not None
+
+
+_HAS_PENDING = select(Run.id).where(
+    Run.flow_id == bindparam("flow"),
+    Run.task == bindparam("task"),
+    Run.source_key == bindparam("key"),
+    _PENDING,
+)
+_GET = select(*Run.__table__.c).where(Run.id == bindparam("id"))
+_INPUTS = (
+    select(
+        RunInput.run_id,
+        RunInput.name,
+        DataVersion.key,
+        DataVersion.id,
+        DataVersion.data_id,
+        DataVersion.version,
+        DataVersion.sha256,
+        DataVersion.etag,
+        DataVersion.size,
+        DataVersion.media_type,
+        DataVersion.encoding,
+        DataVersion.file_name,
+        DataVersion.uri,
     )
+    .join(DataVersion, DataVersion.id == RunInput.version_id)
+    .where(RunInput.run_id.in_(_IDS))
+    .order_by(RunInput.run_id, RunInput.name)
+)
 
 
 def get(tx: Connection, run_id: str) -> Row[Any] | None:
     """Return a run's whole row."""
-    return tx.execute(select(*Run.__table__.c).where(Run.id == run_id)).one_or_none()
+    return tx.execute(_GET, {"id": run_id}).one_or_none()
 
 
 def inputs(tx: Connection, run_ids: Collection[str]) -> list[Row[Any]]:
     """Return the input versions of runs, with all that a payload says of them."""
-    return list(
-        tx.execute(
-            select(
-                RunInput.run_id,
-                RunInput.name,
-                DataVersion.key,
-                DataVersion.id,
-                DataVersion.data_id,
-                DataVersion.version,
-                DataVersion.sha256,
-                DataVersion.etag,
-                DataVersion.size,
-                DataVersion.media_type,
-                DataVersion.encoding,
-                DataVersion.file_name,
-                DataVersion.uri,
-            )
-            .join(DataVersion, DataVersion.id == RunInput.version_id)
-            .where(RunInput.run_id.in_(list(run_ids)))
-            .order_by(RunInput.run_id, RunInput.name)
-        )
-    )
+    return list(tx.execute(_INPUTS, {"ids": list(run_ids)}))
 
 
 def record_steps(
@@ -332,29 +357,31 @@ def waiting(
 
     PENDING runs of paused flows and of endpoints not served here do not count.
     """
-    running = tx.execute(
-        select(func.count())
-        .select_from(Run)
-        .where(Run.status == RunStatus.RUNNING.value)
-    ).scalar_one()
-    count, earliest = tx.execute(
-        select(func.count(), func.min(Run.not_before))
-        .select_from(Run)
-        .join(Flow, Flow.id == Run.flow_id)
-        .where(
-            Run.status == RunStatus.PENDING.value,
-            Flow.enabled.is_(True),
-            Flow.deleted_at.is_(None),
-            Flow.endpoint.in_(list(endpoints)),
-        )
-    ).one()
-    return running, count, earliest
+    found = tx.execute(_WAITING, {"endpoints": list(endpoints)}).one()
+    return tuple(found)
+
+
+_WAITING = (
+    select(
+        select(func.count()).where(_RUNNING).scalar_subquery(),
+        func.count(),
+        func.min(Run.not_before),
+    )
+    .select_from(Run)
+    .join(Flow, Flow.id == Run.flow_id)
+    .where(
+        _PENDING,
+        Flow.enabled.is_(True),
+        Flow.deleted_at.is_(None),
+        Flow.endpoint.in_(bindparam("endpoints", expanding=True)),
+    )
+)
 
 
 def counts(tx: Connection) -> dict[str, int]:
     """Return the number of runs by status."""
     rows = tx.execute(select(Run.status, func.count()).group_by(Run.status))
-    return {status: count for status, count in rows}
+    return {status: count for status, count in rows}  # noqa: C416 -- rows, not pairs
 
 
 def prune(tx: Connection, before: datetime, triggers_before: datetime) -> int:
@@ -393,3 +420,19 @@ def running_ids(tx: Connection) -> set[str]:
     """Return the RUNNING runs."""
     rows = tx.execute(select(Run.id).where(Run.status == RunStatus.RUNNING.value))
     return set(rows.scalars())
+
+
+def any_pending(tx: Connection) -> bool:
+    """Whether a run waits at all."""
+    return tx.execute(_ANY_PENDING).first() is not None
+
+
+_ANY_PENDING = select(Run.id).where(_PENDING).limit(1)
+
+
+def all_ended(tx: Connection, run_ids: Collection[str]) -> bool:
+    """Whether none of these runs is PENDING or RUNNING."""
+    return tx.execute(_LIVING_OF, {"ids": list(run_ids)}).first() is None
+
+
+_LIVING_OF = select(Run.id).where(Run.id.in_(_IDS), Run.status.in_(_LIVING)).limit(1)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import Connection, Row, bindparam, func, insert, select
 
 from aero.db.models import (
     Data,
@@ -17,10 +17,30 @@ from aero.db.queries.common import insert_ignore, upsert
 
 def newest_number(tx: Connection, data_id: str) -> int:
     """Return the greatest version number of Data, 0 where there is none."""
-    found: int | None = tx.execute(
-        select(func.max(DataVersion.version)).where(DataVersion.data_id == data_id)
-    ).scalar_one()
+    found: int | None = tx.execute(_NEWEST, {"data": data_id}).scalar_one()
     return found or 0
+
+
+_NEWEST = select(func.max(DataVersion.version)).where(
+    DataVersion.data_id == bindparam("data")
+)
+_LATEST = (
+    select(
+        DataVersion.key,
+        DataVersion.id,
+        DataVersion.version,
+        DataVersion.sha256,
+        DataVersion.etag,
+    )
+    .where(
+        DataVersion.data_id == bindparam("data"),
+        DataVersion.task == bindparam("task"),
+        DataVersion.source_key == bindparam("key"),
+    )
+    .order_by(DataVersion.version.desc())
+    .limit(1)
+)
+_ADD = insert(DataVersion).returning(DataVersion.key)
 
 
 def newest_numbers(tx: Connection, data_ids: Collection[str]) -> dict[str, int]:
@@ -36,29 +56,13 @@ def newest_numbers(tx: Connection, data_ids: Collection[str]) -> dict[str, int]:
 
 def latest_of(tx: Connection, data_id: str, task: int, source_key: str) -> Any:
     """Return the latest version that this task made from this object."""
-    return tx.execute(
-        select(
-            DataVersion.key,
-            DataVersion.id,
-            DataVersion.version,
-            DataVersion.sha256,
-            DataVersion.etag,
-        )
-        .where(
-            DataVersion.data_id == data_id,
-            DataVersion.task == task,
-            DataVersion.source_key == source_key,
-        )
-        .order_by(DataVersion.version.desc())
-        .limit(1)
-    ).one_or_none()
+    key = {"data": data_id, "task": task, "key": source_key}
+    return tx.execute(_LATEST, key).one_or_none()
 
 
 def add(tx: Connection, row: Mapping[str, Any]) -> int:
     """Insert a version; return its integer key."""
-    key: int = tx.execute(
-        insert(DataVersion).values(**row).returning(DataVersion.key)
-    ).scalar_one()
+    key: int = tx.execute(_ADD, dict(row)).scalar_one()
     return key
 
 
@@ -94,13 +98,14 @@ def source_states(
     tx: Connection, data_ids: Collection[str], source_key: str
 ) -> dict[str, Any]:
     """Return what the last good poll left behind, by Data."""
-    rows = tx.execute(
-        select(*SourceState.__table__.c).where(
-            SourceState.data_id.in_(list(data_ids)),
-            SourceState.source_key == source_key,
-        )
-    )
+    rows = tx.execute(_STATES, {"ids": list(data_ids), "key": source_key})
     return {row.data_id: row for row in rows}
+
+
+_STATES = select(*SourceState.__table__.c).where(
+    SourceState.data_id.in_(bindparam("ids", expanding=True)),
+    SourceState.source_key == bindparam("key"),
+)
 
 
 def save_source_states(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -13,7 +13,17 @@ from typing import Any, Self
 
 from sqlalchemy import Connection
 
-from aero import explain, flow_request, query, records, registration, resolve, triggers
+from aero import (
+    explain,
+    flow_request,
+    query,
+    records,
+    registration,
+    resolve,
+    retention,
+    status,
+    triggers,
+)
 from aero.clock import Clock, utc_now
 from aero.config import ClientConf, load_conf, refuse_network_filesystem
 from aero.db import schema
@@ -198,7 +208,8 @@ class Aero:
     def _locked_flow(self, tx: Connection, flow: str) -> Any:
         found = resolve.flow(tx, flow)
         lock_rows(tx, Flow, [found.id])
-        return resolve.flow(tx, found.id)
+        # What was read before the lock may have changed until it was had.
+        return found if self.db.is_sqlite else resolve.flow(tx, found.id)
 
     def delete_flow(self, flow: str) -> Json:
         """Mark a flow deleted and cancel its runs; its versions and records stay."""
@@ -394,3 +405,29 @@ class Aero:
             row = resolve.flow(tx, flow)
             now = self.db.now(tx)
             return explain.explain(tx, row, endpoints=[LOCAL], now=now)
+
+    # -- housekeeping -------------------------------------------------------------
+
+    def gc(self, dry_run: bool = False) -> Json:
+        """Free what nothing refers to and prune what is long over; say how much.
+
+        With `dry_run` nothing changes, and the numbers are the same.
+
+        Raises:
+            ConflictError: Another gc of this workspace is under way.
+        """
+        storage = open_storage(self.storage_location)
+        return retention.gc(self.db, storage, self.settings, dry_run=dry_run)
+
+    def status(self) -> Json:
+        """Return where things are and how they stand; creates nothing.
+
+        See `aero.status.status` for what it holds.
+        """
+        storage = open_storage(self.storage_location)
+        running = self.engine.running
+        return status.status(self._db, storage, self.settings, running=running)
+
+    def waiting_note(self) -> str | None:
+        """Return what to say when something could run and nobody is there to do it."""
+        return status.waiting_note(self._db, running=self.engine.running)

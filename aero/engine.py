@@ -20,6 +20,7 @@ __all__ = ["Engine", "Listener"]
 
 Condition = Callable[[Connection], bool]
 _PATIENCE = 5.0
+_BUSY_PATIENCE = 0.5
 
 
 class Engine:
@@ -111,6 +112,17 @@ class Engine:
         Raises:
             TimeoutError: It did not hold within `timeout` seconds.
         """
+        self._until(holds, timeout, ticking=False)
+
+    def run_until_idle(self, timeout: float | None = None) -> None:
+        """Run what is due and pending, also after its back-off, until nothing is."""
+        self._until(self._idle, timeout, ticking=True)
+
+    def run_ready(self) -> None:
+        """Run what is due and may start now, and leave what waits out a back-off."""
+        self._until(self._nothing_ready, None, ticking=True)
+
+    def _until(self, holds: Condition, timeout: float | None, *, ticking: bool) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._holds(holds):
             if deadline is not None and time.monotonic() >= deadline:
@@ -120,15 +132,7 @@ class Engine:
                 with self._stepped:
                     self._stepped.wait(min(left, 0.1))
             else:
-                self._drive(left)
-
-    def run_until_idle(self, timeout: float | None = None) -> None:
-        """Run what is due and pending, also after its back-off, until nothing is."""
-        self.run_until(self._idle, timeout)
-
-    def run_ready(self) -> None:
-        """Run what is due and may start now, and leave what waits out a back-off."""
-        self.run_until(self._nothing_ready)
+                self._drive(left, ticking=ticking)
 
     def _holds(self, holds: Condition) -> bool:
         with self._db.read() as tx:
@@ -151,15 +155,17 @@ class Engine:
     def _endpoints(self) -> list[str]:
         return [LOCAL]
 
-    def _drive(self, patience: float) -> None:
+    def _drive(self, patience: float, *, ticking: bool) -> None:
         with self._driving:
             dispatcher = self._ready()
-            ticked = tick(self._db)
+            ticked = ticking and tick(self._db)
             if not dispatcher.step() and not ticked:
-                dispatcher.wait(min(patience, self._until_due()))
+                dispatcher.wait(min(patience, self._until_due(dispatcher)))
 
-    def _until_due(self) -> float:
+    def _until_due(self, dispatcher: Dispatcher) -> float:
         """Return the seconds until something changes by itself."""
+        if dispatcher.busy:
+            return _BUSY_PATIENCE
         with self._db.read() as tx:
             _, _, earliest = run_queries.waiting(tx, self._endpoints)
             moments = [earliest, flow_queries.next_due(tx)]
@@ -172,7 +178,7 @@ class Engine:
             dispatcher = self._ready()
             while not self._stopping.is_set():
                 if not dispatcher.step():
-                    dispatcher.wait(self._until_due())
+                    dispatcher.wait(self._until_due(dispatcher))
                 with self._stepped:
                     self._stepped.notify_all()
             dispatcher.close()

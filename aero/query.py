@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select
 
 from aero import records, resolve
 from aero.clock import isoformat
-from aero.db.models import Data, DataVersion, Flow, Provenance, Run, RunStep
+from aero.db.models import Data, DataVersion, Flow, Provenance, Run
 from aero.db.queries import data as data_queries
 from aero.db.queries import flows as flow_queries
 from aero.db.queries import provenance as provenance_queries
@@ -140,11 +140,7 @@ def _role(sides: set[str]) -> str:
 def run_detail(tx: Connection, ref: str) -> Json:
     """Return a run's record with its log, traceback, inputs and steps."""
     row = resolve.run(tx, ref)
-    steps = tx.execute(
-        select(*RunStep.__table__.c)
-        .where(RunStep.run_id == row.id)
-        .order_by(RunStep.attempt, RunStep.started_at)
-    )
+    steps = run_queries.steps(tx, row.id)
     return {
         **records.run(row),
         "traceback": row.traceback,

@@ -93,6 +93,7 @@ class Dispatcher:
         self._next_beat = 0.0
         self._changes = 0
         self._look = True
+        self._sure = False
         self._entered = False
 
     @property
@@ -107,25 +108,28 @@ class Dispatcher:
 
     def wake(self) -> None:
         """Say that there may be something to claim."""
+        self._sure = True
         self._inbox.put(None)
 
     def step(self) -> bool:
         """Commit what is finished, beat if it is time, claim what there is room for.
 
         Returns:
-            Whether anything was committed or claimed.
+            Whether a run ended.
         """
         if not self._entered:
             self._enter()
         done = self._finish_all()
         if time.monotonic() >= self._next_beat:
             self._beat()
-        claimed = self._claim()
-        return bool(done or claimed)
+        self._claim()
+        return bool(done)
 
     def wait(self, timeout: float) -> None:
-        """Return when a future is done, on `wake`, on another process's commit,
-        or after `timeout` seconds."""
+        """Return after `timeout` seconds, or when there is something to look at.
+
+        That is a future that is done, a `wake`, or another process's commit.
+        """
         deadline = time.monotonic() + timeout
         while True:
             left = min(deadline, self._next_beat) - time.monotonic()
@@ -167,10 +171,10 @@ class Dispatcher:
 
     # -- claiming -----------------------------------------------------------------
 
-    def _claim(self) -> int:
+    def _claim(self) -> None:
         room = self._settings.slots - len(self._held)
-        if room <= 0 or not self._look or not self._anything_waits():
-            return 0
+        if room <= 0 or not self._anything_waits():
+            return
         began = time.monotonic()
         claimed = self._db.write(lambda tx: self._take(tx, room))
         seconds = time.monotonic() - began
@@ -179,11 +183,13 @@ class Dispatcher:
             self._held[held.run.id] = held
             held.task["versions_seconds"] = seconds
             self._submit(held)
-        return len(claimed)
 
     def _anything_waits(self) -> bool:
         # A look costs a tenth of a transaction that takes nothing.
-        self._look = False
+        look, sure = self._look, self._sure
+        self._look = self._sure = False
+        if sure or not look:
+            return sure
         with self._db.read() as tx:
             return run_queries.any_pending(tx)
 

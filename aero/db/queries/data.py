@@ -3,9 +3,10 @@
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, or_, select, tuple_
+from sqlalchemy import Connection, Integer, bindparam, func, insert, or_, select, tuple_
 
 from aero.db.models import (
     Data,
@@ -36,15 +37,41 @@ def id_range(prefix: str) -> tuple[str, str] | None:
 
 def find(tx: Connection, ref: str, limit: int) -> Sequence[Any]:
     """Return the Data whose id is or starts with `ref`, else those of that name."""
-    columns = select(*Data.__table__.c).limit(limit)
     within = id_range(ref)
     if within:
-        rows = tx.execute(columns.where(Data.id.between(*within))).all()
+        rows = _in_range(tx, Data, within, limit)
         if rows:
             return rows
-    return tx.execute(
-        columns.where(Data.name == ref).order_by(Data.created_at, Data.id)
-    ).all()
+    return tx.execute(_BY_NAME, {"name": ref, "most": limit}).all()
+
+
+_MOST: Any = bindparam("most", type_=Integer())
+_BY_NAME = (
+    select(*Data.__table__.c)
+    .where(Data.name == bindparam("name"))
+    .order_by(Data.created_at, Data.id)
+    .limit(_MOST)
+)
+
+
+@lru_cache
+def _ranging(model: Any) -> Any:
+    where = [model.deleted_at.is_(None)] if model is Flow else []
+    least = bindparam("least", type_=model.id.type)
+    greatest = bindparam("greatest", type_=model.id.type)
+    return (
+        select(*model.__table__.c)
+        .where(model.id.between(least, greatest), *where)
+        .limit(_MOST)
+    )
+
+
+def _in_range(
+    tx: Connection, model: Any, within: tuple[str, str], limit: int
+) -> Sequence[Any]:
+    least, greatest = within
+    values = {"least": least, "greatest": greatest, "most": limit}
+    return tx.execute(_ranging(model), values).all()
 
 
 def find_flows(tx: Connection, ref: str, limit: int) -> Sequence[Any]:
@@ -52,12 +79,12 @@ def find_flows(tx: Connection, ref: str, limit: int) -> Sequence[Any]:
 
     A flow is called by its description, its function or one of its outputs.
     """
-    columns = select(*Flow.__table__.c).where(Flow.deleted_at.is_(None)).limit(limit)
     within = id_range(ref)
     if within:
-        rows = tx.execute(columns.where(Flow.id.between(*within))).all()
+        rows = _in_range(tx, Flow, within, limit)
         if rows:
             return rows
+    columns = select(*Flow.__table__.c).where(Flow.deleted_at.is_(None)).limit(limit)
     by_function = select(Function.id).where(Function.name == ref)
     by_output = (
         select(FlowOutput.flow_id)
@@ -78,11 +105,7 @@ def find_flows(tx: Connection, ref: str, limit: int) -> Sequence[Any]:
 def find_by_id(tx: Connection, model: Any, ref: str, limit: int) -> Sequence[Any]:
     """Return the rows of a table whose id is or starts with `ref`."""
     within = id_range(ref)
-    if within is None:
-        return []
-    return tx.execute(
-        select(*model.__table__.c).where(model.id.between(*within)).limit(limit)
-    ).all()
+    return [] if within is None else _in_range(tx, model, within, limit)
 
 
 def get_many(tx: Connection, ids: Collection[str]) -> dict[str, Any]:

@@ -211,7 +211,7 @@ def outputs(tx: Connection, flow_id: str) -> dict[str, str]:
         .where(FlowOutput.flow_id == flow_id)
         .order_by(FlowOutput.name)
     )
-    return {name: data_id for name, data_id in rows}
+    return {name: data_id for name, data_id in rows}  # noqa: C416 -- rows, not pairs
 
 
 def due(tx: Connection, now: datetime, limit: int) -> list[Row[Any]]:

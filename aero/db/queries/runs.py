@@ -436,3 +436,15 @@ def all_ended(tx: Connection, run_ids: Collection[str]) -> bool:
 
 
 _LIVING_OF = select(Run.id).where(Run.id.in_(_IDS), Run.status.in_(_LIVING)).limit(1)
+
+
+def steps(tx: Connection, run_id: str) -> list[Row[Any]]:
+    """Return the steps of all attempts of a run, in order."""
+    return list(tx.execute(_STEPS, {"id": run_id}))
+
+
+_STEPS = (
+    select(*RunStep.__table__.c)
+    .where(RunStep.run_id == bindparam("id"))
+    .order_by(RunStep.attempt, RunStep.started_at)
+)

@@ -1,0 +1,161 @@
+"""One demo from bringing source and flows up to pausing them again."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from aero.app import Aero
+from aero.demo import flows
+from aero.demo.board import Board
+from aero.demo.publisher import Publisher
+from aero.demo.state import State
+from aero.error import AeroError, NotFoundError
+
+PATIENCE = 120.0
+"""Seconds after which something that should have happened will not."""
+_LAST_RUNS = 10.0
+_LOOK = 0.05
+
+
+class Demo:
+    """The demo's source and flows in a workspace.
+
+    Args:
+        app: The workspace.
+        publisher: The source.
+        state: What is remembered for the next demo.
+        board: Hears from `app`.
+        stop: Is set when the user wants to end.
+    """
+
+    def __init__(
+        self,
+        app: Aero,
+        publisher: Publisher,
+        state: State,
+        board: Board,
+        stop: threading.Event,
+    ) -> None:
+        self.app = app
+        self.publisher = publisher
+        self.board = board
+        self.stop = stop
+        self._state = state
+        self._home = app.settings.home
+
+    @property
+    def figure(self) -> str:
+        """The id of the figure's Data."""
+        return self.data_id(flows.FIGURE)
+
+    def data_id(self, name: str) -> str:
+        """Return the id of one of the demo's Data."""
+        return self._state.data[name]
+
+    @property
+    def figure_file(self) -> Path:
+        """Where a copy of the newest figure lies."""
+        return self._home / "figure.png"
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Let source and flows run until the block ends, however it does."""
+        try:
+            flows.bring_up(self.app, self._state, self._home)
+            self.board.follow(
+                [
+                    self.app.get_flow(flow, inputs_only=False)
+                    for flow in self._state.flows.values()
+                ]
+            )
+            self.app.start()
+            yield
+        finally:
+            self._wind_down()
+
+    def _wind_down(self) -> None:
+        """Poll no more, let what was polled be analysed, pause everything."""
+        flows.pause(self.app, self._state, sources=True)
+        with suppress(TimeoutError):
+            self.app.run_until_idle(_LAST_RUNS)
+        flows.pause(self.app, self._state, sources=False)
+        self.app.stop()
+
+    def catch_up(self) -> None:
+        """Wait until the figure shows what is published, then copy it.
+
+        Raises:
+            AeroError: A run failed, or that took too long.
+        """
+        published = self.publisher.sha256s()
+        self._await(lambda: self._sources() == published, "the figure to be drawn")
+        if not self.stop.is_set():
+            self.app.fetch_version(self.figure, self.figure_file)
+
+    def await_unchanged(self) -> None:
+        """Wait until both sources were polled once more and had nothing new."""
+        before = self.publisher.unchanged
+        self._await(
+            lambda: all(n > before[f] for f, n in self.publisher.unchanged.items()),
+            "a poll of the source",
+        )
+
+    def advance(self) -> None:
+        """Publish one more week and remember it."""
+        self._state.week += 1
+        self._state.save(self._home)
+        self.publisher.advance()
+
+    def _sources(self) -> set[str]:
+        """Return the SHA-256 of what the newest figure was made from, at its roots."""
+        try:
+            lineage = self.app.lineage(self.figure)
+        except NotFoundError:
+            return set()
+        sources = [node["source"] for node in lineage.nodes.values()]
+        return {source["sha256"] for source in sources if source}
+
+    def _await(self, holds: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        heard = None
+        while not self.stop.is_set():
+            # What is waited for is always preceded by something heard.
+            if heard != self.board.events:
+                heard = self.board.events
+                if holds():
+                    return
+            if self.board.failure is not None:
+                raise AeroError(
+                    f"A run of the demo failed ({self.board.failure}): 'aero runs' and "
+                    "'aero logs' say more."
+                )
+            if time.monotonic() > deadline:
+                raise AeroError(
+                    f"Waited {PATIENCE:g} s for {what}, in vain: 'aero explain figure' "
+                    "may say why; run 'aero demo' again to go on."
+                )
+            self.stop.wait(_LOOK)
+
+
+@contextmanager
+def stop_requests() -> Iterator[threading.Event]:
+    """Yield an event that Ctrl-C or SIGTERM sets, so that nothing is cut in two."""
+    stop = threading.Event()
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = [signal.signal(number, ask) for number in numbers]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(numbers, previous, strict=True):
+            signal.signal(number, handler)

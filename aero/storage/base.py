@@ -118,10 +118,11 @@ class Storage(Protocol):
         """
         ...
 
-    def clean_temp(self, older_than: datetime) -> int:
+    def clean_temp(self, older_than: datetime, *, dry_run: bool = False) -> int:
         """Remove temporary files last written before `older_than`; return how many.
 
         They are what processes left that were killed in the middle of a `put`.
+        With `dry_run` they are only counted.
         """
         ...
 

@@ -122,14 +122,15 @@ class LocalStorage:
                     freed += entry.size
         return freed
 
-    def clean_temp(self, older_than: datetime) -> int:
+    def clean_temp(self, older_than: datetime, *, dry_run: bool = False) -> int:
         """See `Storage.clean_temp`."""
         removed = 0
         with storage_errors(f"Removing temporary files of {self.root}"):
             for entry in _entries(self._temporary):
                 with suppress(FileNotFoundError):
                     if _mtime(entry.stat(follow_symlinks=False)) < older_than:
-                        Path(entry.path).unlink()
+                        if not dry_run:
+                            Path(entry.path).unlink()
                         removed += 1
         return removed
 

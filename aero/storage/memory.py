@@ -120,7 +120,7 @@ class MemoryStorage:
                     freed += len(entry.content)
         return freed
 
-    def clean_temp(self, older_than: datetime) -> int:  # noqa: ARG002 - the port's
+    def clean_temp(self, older_than: datetime, *, dry_run: bool = False) -> int:  # noqa: ARG002 - the port's
         """See `Storage.clean_temp`; memory has no temporary files."""
         return 0
 

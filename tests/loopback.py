@@ -35,6 +35,9 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 10
     server: "_Server"
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
     def do_GET(self) -> None:
         answer = self.server.owner.next_answer(self.path, self.headers)
         self.send_response_only(answer.status)
@@ -45,7 +48,8 @@ class _Handler(BaseHTTPRequestHandler):
             if length >= 0:
                 self.send_header("Content-Length", str(length))
         self.end_headers()
-        self.wfile.write(answer.body)
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
         self.close_connection = answer.end != "keep"
         if answer.end == "stall":
             self.server.owner.stopping.wait(10)

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from aero.error import InvalidValueError
+from aero.sources.ask import Head, head
 from aero.sources.base import FetchPolicy, Progress, Source
 from aero.sources.file import FileSource
 from aero.sources.http import HttpSource
 from aero.types import Fetched, NotModified, Validators
 
-__all__ = ["FetchPolicy", "Progress", "Source", "fetch", "source_for"]
+__all__ = ["FetchPolicy", "Head", "Progress", "Source", "fetch", "head", "source_for"]
 
 _ADAPTERS: tuple[type[HttpSource] | type[FileSource], ...] = (HttpSource, FileSource)
 

@@ -83,14 +83,16 @@ def exchange(
     *,
     timeout: float,
     allow_private: bool,
+    method: str = "GET",
 ) -> "BaseHTTPResponse":
-    """Send a GET and return the answer, its body still to be read.
+    """Send a request and return the answer, its body still to be read.
 
     Args:
         parts: A URL that `parse` returned.
         headers: Sent as they are, beside Host.
         timeout: Seconds, to connect and between two reads.
         allow_private: Whether addresses go unjudged.
+        method: GET or HEAD.
 
     Raises:
         SourceError: The address is refused or the certificate is not trusted.
@@ -103,10 +105,10 @@ def exchange(
     with translated(url):
         for place in places[:-1]:
             try:
-                return _get(place, parts, headers, timeout)
+                return _ask(method, place, parts, headers, timeout)
             except (ConnectTimeoutError, NewConnectionError):
                 continue
-        return _get(places[-1], parts, headers, timeout)
+        return _ask(method, places[-1], parts, headers, timeout)
 
 
 @contextmanager
@@ -147,8 +149,8 @@ def discard(response: "BaseHTTPResponse") -> None:
         response.close()
 
 
-def _get(
-    place: str, parts: "Url", headers: Mapping[str, str], timeout: float
+def _ask(
+    method: str, place: str, parts: "Url", headers: Mapping[str, str], timeout: float
 ) -> "BaseHTTPResponse":
     from urllib3 import Timeout
 
@@ -156,7 +158,7 @@ def _get(
         place, port_of(parts), parts.scheme, pool_kwargs=_tls(parts)
     )
     return pool.urlopen(
-        "GET",
+        method,
         parts.request_uri,
         headers={"Host": parts.netloc or "", **headers},
         retries=False,

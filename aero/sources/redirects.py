@@ -26,6 +26,7 @@ def follow(
     *,
     policy: FetchPolicy,
     logins: Mapping[str, Login],
+    method: str = "GET",
 ) -> tuple["BaseHTTPResponse", str]:
     """Return the first answer that is not a redirect, and the URL that gave it.
 
@@ -34,6 +35,7 @@ def follow(
         headers: What to ask with, beside what every request has.
         policy: Its timeout and which addresses it allows.
         logins: By host; each is sent to its own host only.
+        method: GET or HEAD.
 
     Raises:
         SourceError: The redirects lead nowhere, or to where they may not.
@@ -46,6 +48,7 @@ def follow(
             {**_ALWAYS, **headers, **_authorization(parts, logins, by_tls=by_tls)},
             timeout=policy.timeout,
             allow_private=policy.allow_private_addresses,
+            method=method,
         )
         if response.status not in REDIRECTS:
             return response, visited[-1]

@@ -107,4 +107,4 @@ def _serve(demo: "Demo", screen: "Screen") -> None:
 def _caught_up(demo: "Demo", screen: "Screen") -> None:
     demo.catch_up()
     if not demo.stop.is_set():
-        screen.drawn()
+        screen.drawn(demo)

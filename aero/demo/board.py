@@ -29,7 +29,6 @@ class Board:
         self._rows: dict[str, Row] = {}
         self._lock = threading.Lock()
         self._failure: str | None = None
-        self._heard = 0
 
     def follow(self, flows: Sequence[Json]) -> None:
         """Show these flows, each under the name of the Data it writes."""
@@ -48,7 +47,6 @@ class Board:
             row = self._rows.get(facts["flow_id"])
             if row is None:
                 return
-            self._heard += 1
             if event == "started":
                 row.status = RunStatus.RUNNING.value
                 return
@@ -63,12 +61,6 @@ class Board:
         """Return the flows as they are now."""
         with self._lock:
             return [Row(**vars(row)) for row in self._rows.values()]
-
-    @property
-    def events(self) -> int:
-        """How much was heard so far."""
-        with self._lock:
-            return self._heard
 
     @property
     def failure(self) -> str | None:

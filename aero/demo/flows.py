@@ -13,12 +13,13 @@ from aero.demo.state import State
 from aero.error import NotFoundError
 from aero.flow_request import flow_request
 from aero.shipped import shipped
-from aero.types import LOCAL, Json, PolicyEnum
+from aero.types import LOCAL, Json, PolicyEnum, RunStatus
 
 FIGURE = "figure"
 POLL = 1.0
 """Seconds between two polls of a source."""
 GONE = "the demo's source is gone; aero demo --serve brings it back"
+_GIVEN_UP = (RunStatus.FAILED, RunStatus.CANCELLED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +75,18 @@ def bring_up(app: Aero, state: State, home: Path) -> None:
         state.save(home)
         if not record["enabled"]:
             app.resume_flow(record["id"])
-        if plan.file is not None:
-            # A poll that failed when an earlier demo was killed waits for minutes.
-            app.run_flow(record["id"], wait=False)
+        _hurry(app, record["id"], plan)
+
+
+def _hurry(app: Aero, flow: str, plan: Plan) -> None:
+    """Do at once what an earlier demo's end has put off or given up."""
+    if plan.file is not None:
+        # A poll that found no source may wait for minutes.
+        app.run_flow(flow, wait=False)
+        return
+    last = app.explain(flow)["last_run"]
+    if last is not None and last["status"] in _GIVEN_UP:
+        app.retry_run(last["id"])
 
 
 def pause(app: Aero, state: State, *, sources: bool) -> None:

@@ -18,7 +18,7 @@ from aero.error import AeroError, NotFoundError
 PATIENCE = 120.0
 """Seconds after which something that should have happened will not."""
 _LAST_RUNS = 10.0
-_LOOK = 0.05
+_LOOK = 0.1
 
 
 class Demo:
@@ -44,6 +44,7 @@ class Demo:
         self.publisher = publisher
         self.board = board
         self.stop = stop
+        self.version = 0
         self._state = state
         self._home = app.settings.home
 
@@ -94,7 +95,8 @@ class Demo:
         published = self.publisher.sha256s()
         self._await(lambda: self._sources() == published, "the figure to be drawn")
         if not self.stop.is_set():
-            self.app.fetch_version(self.figure, self.figure_file)
+            record = self.app.fetch_version(self.figure, self.figure_file)
+            self.version = int(record["version"])
 
     def await_unchanged(self) -> None:
         """Wait until both sources were polled once more and had nothing new."""
@@ -121,13 +123,9 @@ class Demo:
 
     def _await(self, holds: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + PATIENCE
-        heard = None
         while not self.stop.is_set():
-            # What is waited for is always preceded by something heard.
-            if heard != self.board.events:
-                heard = self.board.events
-                if holds():
-                    return
+            if holds():
+                return
             if self.board.failure is not None:
                 raise AeroError(
                     f"A run of the demo failed ({self.board.failure}): 'aero runs' and "
@@ -143,7 +141,7 @@ class Demo:
 
 @contextmanager
 def stop_requests() -> Iterator[threading.Event]:
-    """Yield an event that Ctrl-C or SIGTERM sets, so that nothing is cut in two."""
+    """Yield an event that Ctrl-C, SIGTERM and SIGHUP set; nothing is cut in two."""
     stop = threading.Event()
 
     def ask(_number: int, _frame: FrameType | None) -> None:
@@ -152,7 +150,7 @@ def stop_requests() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     previous = [signal.signal(number, ask) for number in numbers]
     try:
         yield stop

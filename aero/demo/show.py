@@ -58,7 +58,7 @@ class Screen:
         if self._publisher.complete:
             self.say("The year 1849 is over: nothing is left to publish.")
         self.say(
-            f"Deaths from cholera in England, 1849, published week by week; the "
+            "Deaths from cholera in England, 1849, published week by week; the "
             f"workspace is {demo.app.settings.home}"
         )
 
@@ -73,13 +73,12 @@ class Screen:
         """Say what became of the flows."""
         self.say("The demo's flows are paused; 'aero demo' goes on with them.")
 
-    def drawn(self) -> None:
+    def drawn(self, demo: Demo) -> None:
         """Say that the figure has caught up; a table shows that by itself."""
         if not self._console.is_terminal:
-            newest = self._board.rows()[-1].version
             day, polls = self._publisher.last_day(), self.unchanged()
             self.say(
-                f"deaths to {day}: figure@{newest}, "
+                f"deaths to {day}: figure@{demo.version}, "
                 f"{polls} polls so far transferred nothing"
             )
 
@@ -119,8 +118,12 @@ class Screen:
         self.say("\nWhere it came from:")
         for line in tree_lines(demo.app.lineage(demo.figure)):
             self.say(f"  {line}")
+        self.say(
+            "\nThe source is gone now, so the five flows are paused; 'aero demo' goes "
+            "on with the next weeks."
+        )
         rt = handle(demo, "cholera_rt")
-        self.say("\nTry next:")
+        self.say("Try next:")
         for arguments in (
             f"explain {name}",
             f"get {rt} -o cholera_rt.csv",

@@ -37,7 +37,7 @@ class State:
         home.mkdir(parents=True, exist_ok=True)
         temporary = home / f".{_FILE}.{os.urandom(8).hex()}"
         try:
-            temporary.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
             temporary.replace(home / _FILE)
         finally:
             temporary.unlink(missing_ok=True)

@@ -156,6 +156,8 @@ def _make_versions(tx: Connection, now: datetime, execution: Execution) -> _Outc
 
 
 def _same(latest: Any, entry: Json) -> bool:
+    if entry.get("not_modified"):
+        return True
     if entry.get("sha256") is not None:
         return bool(latest.sha256 == entry["sha256"])
     return latest.sha256 is None and latest.etag == entry.get("etag")
@@ -270,6 +272,7 @@ def _source_states(execution: Execution, now: datetime) -> list[Json]:
         states.append(
             {
                 "data_id": execution.made[name],
+                "task": execution.run.task,
                 "source_key": execution.run.source_key,
                 "url": raw["url"],
                 "etag": raw.get("etag"),

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from aero import jobs
 from aero.db.models import Flow
@@ -28,7 +29,7 @@ from aero.db.queries import versions as version_queries
 from aero.db.queries.common import lock_rows
 from aero.db.queries.definitions import FlowDefinition
 from aero.db.session import Database
-from aero.error import FencedError, RunError
+from aero.error import FencedError
 from aero.runs import lifecycle, payload, presence
 from aero.runs.commit import Committed, Execution, commit
 from aero.runs.failures import failure_of, failure_of_result
@@ -94,12 +95,18 @@ class Dispatcher:
         self._changes = 0
         self._look = True
         self._sure = False
+        self._others = False
         self._entered = False
 
     @property
     def endpoints(self) -> list[str]:
         """The endpoints whose runs are executed here."""
         return list(self._executors)
+
+    @property
+    def others_committed(self) -> bool:
+        """Whether the last `wait` ended because another process committed."""
+        return self._others
 
     @property
     def busy(self) -> bool:
@@ -130,13 +137,15 @@ class Dispatcher:
 
         That is a future that is done, a `wake`, or another process's commit.
         """
+        self._others = False
         deadline = time.monotonic() + timeout
         while True:
             left = min(deadline, self._next_beat) - time.monotonic()
             try:
                 item = self._inbox.get(timeout=max(0.0, min(left, POLL)))
             except queue.Empty:
-                if left <= POLL or self._others_committed():
+                self._others = self._see_others()
+                if left <= POLL or self._others:
                     self._look = True
                     return
                 continue
@@ -264,13 +273,18 @@ class Dispatcher:
             if not provenance_queries.has_any(tx, *key):
                 return {}
             self._polled.add(key)
-        return version_queries.source_states(tx, sources, run.source_key)
+        return version_queries.source_states(tx, sources, run.task, run.source_key)
 
     def _submit(self, held: _Held) -> None:
         run_id = held.run.id
         self._tell("started", held, {})
         executor = self._executors[held.definition.endpoint]
-        future = executor.submit(jobs.run_task, held.task)
+        try:
+            future = executor.submit(jobs.run_task, held.task)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the run records it
+            del self._held[run_id]
+            self._fail(held, failure_of(error))
+            return
         held.future = future
         future.add_done_callback(lambda done: self._inbox.put((run_id, done)))
 
@@ -300,7 +314,7 @@ class Dispatcher:
             result = future.result()
         except CancelledError:
             return
-        except RunError as error:
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the run records it
             self._fail(held, failure_of(error))
             return
         failure = failure_of_result(result)
@@ -327,6 +341,9 @@ class Dispatcher:
             )
         except FencedError as error:
             log.warning("%s", error, extra={"run_id": held.run.id})
+            return
+        except SQLAlchemyError as error:
+            self._fail(held, failure_of(error))
             return
         self._tell("ended", held, _summary(committed))
 
@@ -415,7 +432,7 @@ class Dispatcher:
         )
         lifecycle.fail(tx, self._db.now(tx), run, failure, retries=0)
 
-    def _others_committed(self) -> bool:
+    def _see_others(self) -> bool:
         seen = self._db.changes()
         changed = seen != self._changes
         self._changes = seen

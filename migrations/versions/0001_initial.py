@@ -188,6 +188,7 @@ def upgrade() -> None:
     op.create_table(
         "source_state",
         sa.Column("data_id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("task", sa.Integer(), nullable=False),
         sa.Column("source_key", sa.Text(), nullable=False),
         sa.Column("url", sa.Text(), nullable=False),
         sa.Column("etag", sa.Text(), nullable=True),
@@ -197,7 +198,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["data_id"], ["data.id"], name=op.f("fk_source_state_data_id")
         ),
-        sa.PrimaryKeyConstraint("data_id", "source_key", name=op.f("pk_source_state")),
+        sa.PrimaryKeyConstraint(
+            "data_id", "task", "source_key", name=op.f("pk_source_state")
+        ),
     )
     op.create_table(
         "source_type",

@@ -57,11 +57,16 @@ class DataTag(Base):
 
 
 class SourceState(Base):
-    """What the last good poll of one object of a source left behind."""
+    """What a task's last good poll of one object of a source left behind.
+
+    The tasks of a sweep poll the same source one by one: what one of them has seen,
+    another may still have to work on.
+    """
 
     __tablename__ = "source_state"
 
     data_id: Mapped[Id] = mapped_column(ForeignKey("data.id"), primary_key=True)
+    task: Mapped[int] = mapped_column(primary_key=True)
     source_key: Mapped[str] = mapped_column(primary_key=True)
     url: Mapped[str]
     etag: Mapped[str | None]

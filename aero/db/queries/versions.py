@@ -95,19 +95,22 @@ def referenced(tx: Connection, sha256s: Collection[str]) -> set[str]:
 
 
 def source_states(
-    tx: Connection, data_ids: Collection[str], source_key: str
+    tx: Connection, data_ids: Collection[str], task: int, source_key: str
 ) -> dict[str, Any]:
-    """Return what the last good poll left behind, by Data."""
-    rows = tx.execute(_STATES, {"ids": list(data_ids), "key": source_key})
+    """Return what the task's last good poll left behind, by Data."""
+    rows = tx.execute(
+        _STATES, {"ids": list(data_ids), "task_number": task, "key": source_key}
+    )
     return {row.data_id: row for row in rows}
 
 
 _STATES = select(*SourceState.__table__.c).where(
     SourceState.data_id.in_(bindparam("ids", expanding=True)),
+    SourceState.task == bindparam("task_number"),
     SourceState.source_key == bindparam("key"),
 )
 
 
 def save_source_states(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Keep what a poll left behind."""
-    upsert(tx, SourceState, rows, keys=["data_id", "source_key"])
+    upsert(tx, SourceState, rows, keys=["data_id", "task", "source_key"])

@@ -14,6 +14,7 @@ from typing import Any, Self
 from sqlalchemy import Connection
 
 from aero import (
+    events,
     explain,
     flow_request,
     query,
@@ -21,6 +22,7 @@ from aero import (
     registration,
     resolve,
     retention,
+    sourcing,
     status,
     triggers,
 )
@@ -39,8 +41,9 @@ from aero.function_source import plain_source
 from aero.provenance.lineage import Direction, Lineage, lineage
 from aero.runs import lifecycle
 from aero.runs.lifecycle import Trigger
+from aero.sources import FetchPolicy
 from aero.storage import local_location, open_storage
-from aero.types import LOCAL, Json
+from aero.types import LOCAL, Json, PolicyEnum
 
 
 class Aero:
@@ -66,6 +69,7 @@ class Aero:
     ) -> None:
         self.settings = settings or load_conf()
         self.owner = getpass.getuser()
+        self.agent = f"{self.owner}@{socket.gethostname()}"
         self.storage_location = local_location(self.settings.store)
         self._db = Database(self.settings.database_url, clock=clock)
         self._ready = False
@@ -74,7 +78,7 @@ class Aero:
             self._db,
             self.settings,
             storage=self.storage_location,
-            agent=f"{self.owner}@{socket.gethostname()}",
+            agent=self.agent,
             executor=executor,
             listener=listener,
         )
@@ -117,9 +121,11 @@ class Aero:
         schema.ensure(self._db, upgrade_existing=self._db.is_sqlite)
         self._ready = True
 
-    def _write(self, work: Callable[[Connection], Any]) -> Any:
+    def _write(
+        self, work: Callable[[Connection], Any], *, scheduled: bool = False
+    ) -> Any:
         result = self.db.write(work)
-        self.engine.wake()
+        self.engine.wake(scheduled=scheduled)
         return result
 
     # -- functions and flows ------------------------------------------------------
@@ -166,7 +172,8 @@ class Aero:
         registered = self._write(
             lambda tx: registration.register_flow(
                 self.db, tx, self.owner, request, exist_ok=exist_ok
-            )
+            ),
+            scheduled=True,
         )
         return self.get_flow(registered.flow_id, inputs_only=False)
 
@@ -203,7 +210,8 @@ class Aero:
             lifecycle.judge(tx, self.db.now(tx), [row.id])
             return str(row.id)
 
-        return self.get_flow(self._write(work), inputs_only=False)
+        resumed = self._write(work, scheduled=True)
+        return self.get_flow(resumed, inputs_only=False)
 
     def _locked_flow(self, tx: Connection, flow: str) -> Any:
         found = resolve.flow(tx, flow)
@@ -235,6 +243,170 @@ class Aero:
 
         self.engine.kill(self._write(work))
 
+    # -- sources ------------------------------------------------------------------
+
+    def create_source(
+        self,
+        name: str,
+        url: str,
+        collection_uuid: str | None = None,
+        collection_url: str | None = None,
+        endpoint_uuid: str | None = None,
+        function_uuid: str | None = None,
+        description: str | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        type_name: str | None = None,
+        no_copy: bool = False,
+        policy: PolicyEnum | int | str = PolicyEnum.INGESTION_EVENT,
+        timer_delay: float | None = None,
+        *,
+        cron: str | None = None,
+        tags: tuple[str, ...] | list[str] = (),
+        timezone: str = "UTC",
+        exist_ok: bool = False,
+        retries: int = 0,
+        timeout: float | None = None,
+        output: str | None = None,
+    ) -> Json:
+        """Make Data with a URL and the flow that ingests it, both at once.
+
+        Args:
+            name: What people call the Data.
+            url: Of the object, or a pattern of URLs.
+            collection_uuid: The Globus collection that versions are kept in.
+            collection_url: The folder in that collection.
+            endpoint_uuid: Where the flow runs; default: this machine.
+            function_uuid: Transforms what was downloaded; default: it is kept as is.
+            description: What the Data is.
+            kwargs: Of the function.
+            type_name: Makes a source type, a group of URLs, of which `url` is the
+                first.
+            no_copy: Record versions and store no bytes.
+            policy: INGESTION (polled) or INGESTION_EVENT (ingested when notified).
+            timer_delay: Seconds between two polls.
+            cron: When to poll.
+            tags: Words that the Data is found by.
+            timezone: That `cron` is read in.
+            exist_ok: Return an equal source instead of refusing to make another.
+            retries: How often the function is tried again.
+            timeout: Of the function, in seconds.
+            output: What the function calls its parameter and its `AeroOutput`; default:
+                `name`.
+
+        Returns:
+            The record of the Data with `flow_id`, `type_name`, `policy` and more of
+            its flow, and `input_data`, to paste into a flow that reads it.
+
+        Raises:
+            InvalidValueError: A value cannot be used, or two exclude each other.
+            ConflictError: The type exists, or another one has the URL.
+            DuplicateError: There is an equal source; `flow_id` says which.
+            NotFoundError: There is no such function.
+        """
+        wanted = sourcing.source_request(
+            name,
+            url,
+            collection_uuid,
+            collection_url,
+            endpoint_uuid,
+            function_uuid,
+            description,
+            kwargs,
+            type_name,
+            no_copy,
+            policy,
+            timer_delay,
+            cron=cron,
+            tags=tags,
+            timezone=timezone,
+            retries=retries,
+            timeout=timeout,
+            output=output,
+        )
+
+        def work(tx: Connection) -> Json:
+            flow_id = sourcing.create_source(
+                self.db, tx, self.owner, wanted, exist_ok=exist_ok
+            )
+            return sourcing.record(tx, flow_id)
+
+        created: Json = self._write(work)
+        return created
+
+    def list_source_types(self) -> list[Json]:
+        """Return the source types, each with its `data_id` and `urls`."""
+        with self.db.read() as tx:
+            return sourcing.list_types(tx)
+
+    def get_source_type(self, name: str) -> Json:
+        """Return the record of the source type of that name."""
+        with self.db.read() as tx:
+            return sourcing.get_type(tx, name)
+
+    def add_type_url(self, name: str, url: str) -> Json:
+        """Give a source type another URL or pattern; return its record.
+
+        Raises:
+            NotFoundError: There is no such type.
+            ConflictError: Another type has the URL.
+        """
+
+        def work(tx: Connection) -> Json:
+            sourcing.add_type_url(self.db, tx, name, url)
+            return sourcing.get_type(tx, name)
+
+        changed: Json = self._write(work)
+        return changed
+
+    def notify(
+        self,
+        body: Mapping[str, Any] | None = None,
+        *,
+        file_id: str | None = None,
+        url: str | None = None,
+        key: str | None = None,
+        etag: str | None = None,
+        size: int | None = None,
+        dedup: bool = True,
+        delivery_id: str | None = None,
+        trigger_url: str | None = None,
+        signed_url: str | None = None,
+    ) -> Json:
+        """Say that an object changed: the flow of its source runs.
+
+        What changed is named by `file_id` (a Data), by `url` or by `key`, as keywords
+        or in `body`; see `aero.events.Notice`.
+
+        Returns:
+            The record of the run; that of a no-copy source has ended already.
+
+        Raises:
+            NotFoundError: No source has that object.
+            ConflictError: Several have, equally well; or the source is paused.
+            InvalidValueError: Which object changed, or its etag, cannot be known.
+        """
+        told = events.notice(
+            body,
+            file_id=file_id,
+            url=url,
+            key=key,
+            etag=etag,
+            size=size,
+            dedup=dedup,
+            delivery_id=delivery_id,
+            trigger_url=trigger_url,
+            signed_url=signed_url,
+        )
+        conf = self.settings
+        policy = FetchPolicy(
+            allow_private_addresses=conf.allow_private_addresses,
+            timeout=conf.http_timeout,
+            credentials=conf.credentials if conf.credentials.exists() else None,
+        )
+        run_id = events.notify(self.db, told, agent=self.agent, policy=policy)
+        self.engine.wake()
+        return self.get_run(run_id)
+
     # -- runs ---------------------------------------------------------------------
 
     def run_flow(
@@ -247,16 +419,21 @@ class Aero:
     ) -> Json:
         """Run a flow now; with `wait` return when its runs have ended.
 
+        A run that nothing here may start, since its flow is paused or its endpoint is
+        elsewhere, is not waited for.
+
         Returns:
             The record of the run, of task 0 if it is a sweep; `runs` holds all.
 
         Raises:
             TimeoutError: The runs did not end within `timeout` seconds.
+            ConflictError: Only a notification can say which object to ingest.
         """
         key = triggers.manual_key(idempotency_key or str(uuid.uuid4()))
 
         def work(tx: Connection) -> list[str]:
             row = self._locked_flow(tx, flow)
+            events.refuse_run_now(tx, row)
             rule = flow_queries.rules(tx, [row.id])[row.id]
             due = [
                 Trigger(flow_id=row.id, task=task, key=key, kind="manual")
@@ -266,8 +443,10 @@ class Aero:
 
         run_ids = self._write(work)
         if wait:
-            ended = partial(run_queries.all_ended, run_ids=run_ids)
-            self.engine.run_until(ended, timeout)
+            done = partial(
+                run_queries.none_left, run_ids=run_ids, endpoints=self.engine.endpoints
+            )
+            self.engine.run_until(done, timeout)
         found = [self.get_run(run_id) for run_id in run_ids]
         return {**found[0], "runs": found}
 

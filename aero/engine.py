@@ -1,11 +1,13 @@
 """Drives scheduler and dispatcher: in the background, or until something holds."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from aero.config import ClientConf
 from aero.db.queries import flows as flow_queries
@@ -17,6 +19,8 @@ from aero.scheduling import Scheduler, tick
 from aero.types import LOCAL, Json
 
 __all__ = ["Engine", "Listener"]
+
+log = logging.getLogger(__name__)
 
 Condition = Callable[[Connection], bool]
 _PATIENCE = 5.0
@@ -94,9 +98,9 @@ class Engine:
         if self._executor is not None:
             self._executor.shutdown(cancel_futures=True)
 
-    def wake(self) -> None:
-        """Say that there may be something to run or to wait for."""
-        if self._scheduler is not None:
+    def wake(self, *, scheduled: bool = False) -> None:
+        """Say that there may be something to run, or that due times changed."""
+        if scheduled and self._scheduler is not None:
             self._scheduler.wake()
         self._wake_dispatcher()
 
@@ -139,11 +143,11 @@ class Engine:
             return holds(tx)
 
     def _idle(self, tx: Connection) -> bool:
-        running, pending, _ = run_queries.waiting(tx, self._endpoints)
+        running, pending, _ = run_queries.waiting(tx, self.endpoints)
         return not running and not pending and not self._due(tx)
 
     def _nothing_ready(self, tx: Connection) -> bool:
-        running, pending, earliest = run_queries.waiting(tx, self._endpoints)
+        running, pending, earliest = run_queries.waiting(tx, self.endpoints)
         ready = pending and earliest is not None and earliest <= self._db.now(tx)
         return not running and not ready and not self._due(tx)
 
@@ -152,7 +156,8 @@ class Engine:
         return nearest is not None and nearest <= self._db.now(tx)
 
     @property
-    def _endpoints(self) -> list[str]:
+    def endpoints(self) -> list[str]:
+        """The endpoints whose runs this process executes."""
         return [LOCAL]
 
     def _drive(self, patience: float, *, ticking: bool) -> None:
@@ -167,7 +172,7 @@ class Engine:
         if dispatcher.busy:
             return _BUSY_PATIENCE
         with self._db.read() as tx:
-            _, _, earliest = run_queries.waiting(tx, self._endpoints)
+            _, _, earliest = run_queries.waiting(tx, self.endpoints)
             moments = [earliest, flow_queries.next_due(tx)]
             now = self._db.now(tx)
         ahead = [(m - now).total_seconds() for m in moments if m is not None]
@@ -177,11 +182,22 @@ class Engine:
         with self._driving:
             dispatcher = self._ready()
             while not self._stopping.is_set():
-                if not dispatcher.step():
-                    dispatcher.wait(self._until_due(dispatcher))
+                try:
+                    self._pass(dispatcher)
+                except SQLAlchemyError:
+                    # What was held is recovered when its lease runs out.
+                    log.exception("The database did not answer; trying again.")
+                    self._stopping.wait(1.0)
                 with self._stepped:
                     self._stepped.notify_all()
             dispatcher.close()
+
+    def _pass(self, dispatcher: Dispatcher) -> None:
+        if dispatcher.step():
+            return
+        dispatcher.wait(self._until_due(dispatcher))
+        if dispatcher.others_committed and self._scheduler is not None:
+            self._scheduler.wake()
 
     def _wake_dispatcher(self) -> None:
         if self._dispatcher is not None:

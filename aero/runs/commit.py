@@ -147,7 +147,9 @@ def _make_versions(tx: Connection, now: datetime, execution: Execution) -> _Outc
                 is_new=False,
             )
         else:
-            product = _add_version(tx, now, run, name, data_id, entry)
+            product = _add_version(
+                tx, now, run, name=name, data_id=data_id, entry=entry
+            )
         outcome.products.append(product)
     version_queries.add_edges(
         tx, [p.key for p in outcome.new], [i.key for i in execution.inputs]
@@ -164,7 +166,7 @@ def _same(latest: Any, entry: Json) -> bool:
 
 
 def _add_version(
-    tx: Connection, now: datetime, run: Any, name: str, data_id: str, entry: Json
+    tx: Connection, now: datetime, run: Any, *, name: str, data_id: str, entry: Json
 ) -> _Product:
     number = version_queries.newest_number(tx, data_id) + 1
     version_id = str(uuid.uuid4())

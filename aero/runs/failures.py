@@ -1,6 +1,6 @@
 """Says of an attempt that failed what happened, and whose fault it is."""
 
-from aero.error import FunctionError, RunError, SourceError
+from aero.error import FunctionError, SourceError
 from aero.runs.lifecycle import Failure
 from aero.types import Json
 
@@ -13,7 +13,7 @@ _FAULTS = {
 }
 
 
-def failure_of(error: RunError) -> Failure:
+def failure_of(error: Exception) -> Failure:
     """Return the failure of an attempt whose executor answered with an error."""
     if isinstance(error, FunctionError):
         fault = "function"
@@ -24,7 +24,7 @@ def failure_of(error: RunError) -> Failure:
     return Failure(
         type=type(error).__name__,
         message=str(error),
-        log_tail=error.facts.get("log_tail"),
+        log_tail=getattr(error, "facts", {}).get("log_tail"),
         fault=fault,
     )
 

@@ -153,7 +153,9 @@ def trigger(
     )
     new = {(t.flow_id, t.task, t.key): t for t in due}
     new = {key: t for key, t in new.items() if key in fresh}
-    taken = _take_slots(tx, now, list(new.values()), made, rules, candidates)
+    taken = _take_slots(
+        tx, now, list(new.values()), made=made, rules=rules, candidates=candidates
+    )
     return [
         taken.get((t.flow_id, t.task, t.key))
         or str(run_queries.run_of_trigger(tx, t.flow_id, t.task, t.key))
@@ -165,6 +167,7 @@ def _take_slots(
     tx: Connection,
     now: datetime,
     due: Sequence[Trigger],
+    *,
     made: Mapping[tuple[str, int, str], str],
     rules: Mapping[str, FlowRule],
     candidates: Mapping[str, Sequence[Candidate]],

@@ -50,7 +50,6 @@ _HEAD = (
 )
 
 _IDS: Any = bindparam("ids", expanding=True)
-_LIVING = [RunStatus.PENDING.value, RunStatus.RUNNING.value]
 _PENDING = Run.status == RunStatus.PENDING.value
 _RUNNING = Run.status == RunStatus.RUNNING.value
 
@@ -430,12 +429,30 @@ def any_pending(tx: Connection) -> bool:
 _ANY_PENDING = select(Run.id).where(_PENDING).limit(1)
 
 
-def all_ended(tx: Connection, run_ids: Collection[str]) -> bool:
-    """Whether none of these runs is PENDING or RUNNING."""
-    return tx.execute(_LIVING_OF, {"ids": list(run_ids)}).first() is None
+def none_left(
+    tx: Connection, run_ids: Collection[str], endpoints: Collection[str]
+) -> bool:
+    """Whether none of these runs is RUNNING, or PENDING and free to start here."""
+    values = {"ids": list(run_ids), "endpoints": list(endpoints)}
+    return tx.execute(_LEFT, values).first() is None
 
 
-_LIVING_OF = select(Run.id).where(Run.id.in_(_IDS), Run.status.in_(_LIVING)).limit(1)
+_LEFT = (
+    select(Run.id)
+    .join(Flow, Flow.id == Run.flow_id)
+    .where(
+        Run.id.in_(_IDS),
+        or_(
+            _RUNNING,
+            and_(
+                _PENDING,
+                Flow.enabled.is_(True),
+                Flow.endpoint.in_(bindparam("endpoints", expanding=True)),
+            ),
+        ),
+    )
+    .limit(1)
+)
 
 
 def steps(tx: Connection, run_id: str) -> list[Row[Any]]:

@@ -92,7 +92,15 @@ def register_flow(
     _check_writers(tx, given)
     _check_cycle(tx, used, given)
     flow_id = str(uuid.uuid4())
-    _insert(tx, now, owner, request, flow_id, function_id, print_)
+    _insert(
+        tx,
+        now,
+        owner,
+        request,
+        flow_id=flow_id,
+        function_id=function_id,
+        print_=print_,
+    )
     made = _outputs(tx, now, owner, request, given)
     _connect(tx, flow_id, request, used, made)
     data_queries.tag(tx, made.values(), request.tags)
@@ -219,6 +227,7 @@ def _insert(
     now: datetime,
     owner: str,
     request: FlowRequest,
+    *,
     flow_id: str,
     function_id: str | None,
     print_: str,
@@ -282,7 +291,7 @@ def _data_row(
         "owner": owner,
         "name": wanted.data_name or name,
         "url": wanted.url,
-        "description": "",
+        "description": wanted.description,
         "storage": wanted.storage or LOCAL,
         "collection_uuid": wanted.collection_uuid,
         "collection_url": wanted.collection_url,

@@ -1,0 +1,113 @@
+"""How the command line fails: one sentence on stderr, and a code scripts can trust."""
+
+import errno
+import gc
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from aero.error import AeroError
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+FAILED = 1
+USAGE = 2
+INTERRUPTED = 130
+
+_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def log_from(level: str) -> None:
+    """Log what is of `level` or above."""
+    logging.getLogger().setLevel(level.upper())
+
+
+@contextmanager
+def _logging() -> Iterator[None]:
+    """Log to stderr."""
+    root = logging.getLogger()
+    before = root.level
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(_FORMAT))
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before)
+
+
+@contextmanager
+def reporting() -> Iterator[None]:
+    """Exit with the code of how the block ends; say on stderr why it failed."""
+    with _logging(), warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = _show_warning
+        try:
+            yield
+        except click.exceptions.Exit as stop:
+            code = stop.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            code = INTERRUPTED
+        except click.UsageError as error:
+            say(f"Error: {_usage(error)}")
+            code = USAGE
+        except Exception as error:  # noqa: BLE001 -- the edge to the person
+            code = _explained(error)
+        else:
+            code = 0
+        finally:
+            gc.enable()
+    raise SystemExit(_flushed(code))
+
+
+def say(text: str) -> None:
+    """Write a line to stderr."""
+    click.echo(text, err=True)
+
+
+def _usage(error: click.UsageError) -> str:
+    message = " ".join(error.format_message().split()).rstrip(".")
+    if error.ctx is None:
+        return f"{message}."
+    end = "" if message.endswith("?") else "."
+    return f"{message}{end} See '{error.ctx.command_path} --help'."
+
+
+def _explained(error: Exception) -> int:
+    if isinstance(error, OSError) and error.errno == errno.EPIPE:
+        return FAILED
+    debug = logging.getLogger().isEnabledFor(logging.DEBUG)
+    if debug:
+        say("".join(traceback.format_exception(error)).rstrip())
+    if isinstance(error, click.ClickException):
+        say(f"Error: {error.format_message()}")
+    elif isinstance(error, AeroError | TimeoutError):
+        say(f"Error: {error}")
+    else:
+        first = str(error).partition("\n")[0]
+        more = "" if debug else " Run it again with -l DEBUG for the traceback."
+        say(f"Error: {type(error).__name__}: {first or 'no message'}.{more}")
+    return FAILED
+
+
+def _flushed(code: int) -> int:
+    """Return `code` once stdout took everything, quietly if its reader is gone."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # At its end Python flushes again, and would complain.
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return code or FAILED
+    return code
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    say(f"Warning: {message}")

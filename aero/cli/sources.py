@@ -1,0 +1,131 @@
+"""Commands about sources: create, types."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aero.cli import given
+from aero.cli.failing import say
+from aero.cli.output import json_option, on_terminal, print_array, print_object
+from aero.cli.workspace import say_what_waits, workspace
+from aero.types import Json, PolicyEnum
+
+if TYPE_CHECKING:
+    from aero.app import Aero
+
+_PATTERN = set("*?[")
+
+
+@click.command("create")
+@given.file_option
+@click.option("-n", "--name", help="Its name.")
+@click.option("-u", "--url", help="Where it is published.")
+@click.option("-c", "--collection-url", help="HTTPS address of a Globus collection.")
+@click.option("-C", "--collection-uuid", help="The collection to store it in.")
+@click.option("-g", "--endpoint-uuid", help="Where it is downloaded; default: local.")
+@click.option("-t", "--timer", type=float, help="Seconds between two downloads.")
+@click.option("-p", "--policy", help="INGESTION_EVENT (default) or INGESTION.")
+@given.kwargs_option
+@click.option("-d", "--description", help="What it is.")
+@click.option("-v", "--verifier", help="The id of a function that cleans downloads.")
+@click.option("--function", help="Register this function for that: FILE.py:NAME.")
+@click.option("--type", "type", help="The type to group it under.")
+@click.option("--no-copy", is_flag=True, help="Record versions, store no bytes.")
+@click.option("-e", "--email", help="For failure notices, once there is a server.")
+@click.option("-m", "--modifier", help="Ignored; taken for older scripts.")
+@json_option
+@given.pairs_argument
+def create_(
+    file: Path | None,
+    kwargs: tuple[str, ...],
+    pairs: tuple[str, ...],
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Create a source: data that is downloaded from a URL.
+
+    The YAML file's keys are the long names of these flags.
+    """
+    found = given.merged(file, flags, ["kwargs", "function_uuid"])
+    if found.get("function") and not flags["function"]:
+        found["function"] = given.beside(file, str(found["function"]))
+    found["kwargs"] = given.kwargs_of(found.get("kwargs"), (*kwargs, *pairs))
+    found["policy"] = given.policy_of(found.get("policy"), PolicyEnum.INGESTION_EVENT)
+    _say_what_is_ignored(found)
+    with workspace() as app:
+        _require(app, found)
+        record = _create(app, found)
+        if as_json:
+            print_object(record)
+        else:
+            _print_created(record)
+        say_what_waits(app)
+
+
+def _say_what_is_ignored(found: dict[str, Any]) -> None:
+    if found.pop("modifier", None) is not None:
+        say("Warning: --modifier was ignored: clean the data with --verifier instead.")
+    if found.pop("email", None) is not None:
+        say("Warning: --email was ignored: failure notices need a server.")
+
+
+def _require(app: "Aero", found: dict[str, Any]) -> None:
+    """Refuse to go on without a URL, and a name unless its type has one."""
+    missing = [key for key in ("name", "url") if not found.get(key)]
+    if missing == ["name"] and found.get("type") and app.get_source_type(found["type"]):
+        found["name"] = found["type"]
+        return
+    if missing:
+        flags = " and ".join(f"--{key}" for key in missing)
+        raise click.UsageError(f"Give {flags}, as flags or in --file")
+
+
+def _create(app: "Aero", found: dict[str, Any]) -> Json:
+    function = found.pop("function_uuid", None)
+    function = found.pop("verifier", function)
+    in_file = found.pop("function", None)
+    if in_file is not None:
+        if function is not None:
+            raise click.UsageError("Give either --function or --verifier")
+        function = app.register_function(given.load_function(in_file))
+    return app.create_source(
+        found.pop("name"),
+        found.pop("url"),
+        function_uuid=function,
+        type_name=found.pop("type", None),
+        timer_delay=found.pop("timer", None),
+        **found,
+    )
+
+
+def _print_created(record: Json) -> None:
+    from aero.api import source_id
+
+    data_id = source_id(record)
+    names = [made["name"] for made in record.get("contributed_to") or []]
+    name = names[0] if names and str(names[0]).isidentifier() else "name"
+    click.echo(f"Source {data_id}")
+    if on_terminal():
+        click.echo("Its entry in a flow's input_data:")
+    click.echo(json.dumps({name: {"id": data_id, "version": None}}))
+
+
+@click.command("types")
+@json_option
+def types_(as_json: bool) -> None:
+    """List source types, their data and their URLs."""
+    with workspace() as app:
+        found = list(app.list_source_types())
+    if as_json:
+        print_array(found)
+        return
+    if not found:
+        say("There are no source types: 'aero create --type NAME' makes one.")
+    for record in found:
+        click.echo(f"{record['name']}  data id {record['data_id']}")
+        for entry in record["urls"]:
+            url = entry["url"] if isinstance(entry, dict) else entry
+            kind = "pattern" if _PATTERN & set(url) else "object"
+            click.echo(f"  {kind}  {url}")

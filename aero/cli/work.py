@@ -1,0 +1,167 @@
+"""Commands that keep things going: work, demo."""
+
+import os
+import select
+import signal
+from datetime import datetime
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+from aero.cli.failing import FAILED, say
+from aero.cli.output import coloured
+from aero.cli.workspace import workspace
+from aero.error import ClientError
+from aero.types import Json, RunStatus
+
+if TYPE_CHECKING:
+    from aero.app import Aero
+
+_LOOK_EVERY = 1.0
+_SIGNALLED = 128
+
+
+class Reporter:
+    """Prints a line for every run that starts and ends here."""
+
+    def __init__(self) -> None:
+        self.failed = 0
+        self.app: Aero | None = None
+        self._names: dict[str, str] = {}
+
+    def heard(self, event: str, facts: Json) -> None:
+        """Take note of what the dispatcher says."""
+        if event == "started":
+            self._line("started", facts, "")
+            return
+        status = facts["status"]
+        self.failed += status == RunStatus.FAILED
+        self._line(status, facts, self._outcome(facts))
+
+    def _outcome(self, facts: Json) -> str:
+        made = [
+            f"{self._data(data_id)}@{number}"
+            for data_id, number in facts.get("new_versions", [])
+        ]
+        if made:
+            return f"made {', '.join(made)}"
+        error = " ".join(str(facts.get("error") or "").split())
+        if error and facts["status"] == RunStatus.PENDING:
+            return f"{error} (it is tried again)"
+        return error
+
+    def _line(self, what: str, facts: Json, outcome: str) -> None:
+        now = datetime.now().astimezone().strftime("%H:%M:%S")
+        padding = " " * (10 - len(what))
+        run, flow = facts["run_id"][:8], self._flow(facts["flow_id"])
+        line = f"{now}  {coloured(what)}{padding}  {run}  {flow}  {outcome}"
+        click.echo(line.rstrip())
+
+    def _flow(self, flow_id: str) -> str:
+        if flow_id not in self._names:
+            self._names[flow_id] = self._flow_name(flow_id)
+        return self._names[flow_id]
+
+    def _flow_name(self, flow_id: str) -> str:
+        if self.app is None:
+            return flow_id[:8]
+        try:
+            flow = self.app.get_flow(flow_id, inputs_only=False)
+        except ClientError:
+            return flow_id[:8]
+        made = ", ".join(data["name"] for data in flow["contributed_to"])
+        return f"{flow['function_name'] or 'download'} -> {made or 'nothing'}"
+
+    def _data(self, data_id: str) -> str:
+        if data_id not in self._names and self.app is not None:
+            self._names[data_id] = self.app.get_data(data_id)["name"]
+        return self._names.get(data_id, data_id[:8])
+
+
+class StopRequest:
+    """Hears SIGTERM and Ctrl-C while it is entered; a second one kills.
+
+    `number` is the signal that was received, or None.
+    """
+
+    SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        # A pipe, because a handler may not touch a lock that it may have interrupted.
+        self._reader, self._writer = os.pipe()
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in self.SIGNALS:
+            self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        self.number = number
+        signal.signal(number, signal.SIG_DFL)
+        os.write(self._writer, b"!")
+
+    def wait(self, seconds: float) -> bool:
+        """Wait, but no longer than until asked to stop; return whether that is so."""
+        select.select([self._reader], [], [], seconds)
+        return self.number is not None
+
+
+@click.command("work")
+@click.option("--once", is_flag=True, help="Stop when nothing is due or pending.")
+def work_(once: bool) -> None:
+    """Run what is due and pending, until stopped by Ctrl-C or SIGTERM.
+
+    Prints a line for every run. Stopped, it hands back what it was running. With
+    --once it exits with 1 if a run failed meanwhile.
+    """
+    reporter = Reporter()
+    with StopRequest() as stop, workspace(listener=reporter.heard) as app:
+        reporter.app = app
+        app.start()
+        if not once:
+            say("Working; Ctrl-C stops.")
+        done = _wait(app, stop, once=once)
+        app.stop()
+    if once and not done:
+        raise click.exceptions.Exit(_SIGNALLED + (stop.number or 0))
+    if once and reporter.failed:
+        raise click.exceptions.Exit(FAILED)
+
+
+def _wait(app: "Aero", stop: StopRequest, *, once: bool) -> bool:
+    """Return True once nothing is left to do, False when asked to stop."""
+    while not stop.wait(0 if once else _LOOK_EVERY):
+        if once and _idle(app):
+            return True
+    return False
+
+
+def _idle(app: "Aero") -> bool:
+    try:
+        app.run_until_idle(_LOOK_EVERY)
+    except TimeoutError:
+        return False
+    return True
+
+
+@click.command("demo")
+@click.option("--serve", is_flag=True, help="Bring the source back, until stopped.")
+def demo_(serve: bool) -> None:
+    """Show aero at work on real data, offline, in under a minute.
+
+    It leaves a workspace to go on with: AERO_HOME if set, else ./aero-demo.
+    """
+    from aero import demo
+
+    code = demo.main(serve=serve)
+    if code:
+        raise click.exceptions.Exit(code)

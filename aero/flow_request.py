@@ -3,7 +3,7 @@
 import json
 import keyword
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ SCHEMES = ("http", "https", "file", "globus", "s3")
 _INPUT_KEYS = {"id", "version", "fetch"}
 _OUTPUT_KEYS = {"id", "url", "collection_uuid", "collection_url", "storage"}
 _TIMED = {PolicyEnum.INGESTION, PolicyEnum.TIMER}
+_LARGEST = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,7 @@ class OutputRequest:
     collection_url: str | None = None
     storage: str | None = None
     data_name: str | None = None
+    description: str = ""
     no_copy: bool = False
 
 
@@ -103,8 +105,8 @@ def flow_request(
         function_id=function_uuid,
         inputs=inputs,
         outputs=outputs,
-        kwargs=_kwargs(kwargs or {}, config, inputs),
-        description=description or "",
+        kwargs=_kwargs(kwargs, config, _taken(inputs, outputs)),
+        description=_text("description", description) or "",
         policy=chosen,
         timer=timer,
         cron=cron,
@@ -112,7 +114,7 @@ def flow_request(
         retries=_whole("retries", retries, least=0),
         timeout=_positive("timeout", timeout),
         priority=_whole("priority", priority),
-        tags=_tags(tags),
+        tags=_tags(tags or ()),
     )
 
 
@@ -121,7 +123,7 @@ def parse_policy(policy: PolicyEnum | int | str) -> PolicyEnum:
     try:
         if isinstance(policy, str) and not policy.lstrip("-").isdigit():
             return PolicyEnum[policy.strip().upper()]
-        return PolicyEnum(int(policy))
+        return PolicyEnum(int(policy) if isinstance(policy, str) else policy)
     except (KeyError, ValueError, TypeError):
         names = ", ".join(f"{p.name} ({p.value})" for p in PolicyEnum)
         raise InvalidValueError(
@@ -215,13 +217,13 @@ def _output(name: str, entry: dict[str, Any], storage: str | None) -> OutputRequ
     url = entry.get("url")
     if url is not None:
         check_url(url, f"Output {name!r}")
-    collection = entry.get("collection_url")
+    collection = _text("collection_url", entry.get("collection_url"))
     return OutputRequest(
         ref=entry.get("id"),
         url=url,
-        collection_uuid=entry.get("collection_uuid"),
+        collection_uuid=_text("collection_uuid", entry.get("collection_uuid")),
         collection_url=collection.rstrip("/") if collection else None,
-        storage=entry.get("storage", storage),
+        storage=_text("storage", entry.get("storage", storage)),
     )
 
 
@@ -282,28 +284,45 @@ def _check_names(
         )
 
 
+def _taken(
+    inputs: Mapping[str, InputRequest], outputs: Mapping[str, OutputRequest]
+) -> dict[str, str]:
+    """Return the parameters that files are given to, and what each of them is."""
+    downloads = {n: "a download" for n, output in outputs.items() if output.url}
+    return {**downloads, **dict.fromkeys(inputs, "an input")}
+
+
 def _kwargs(
-    kwargs: Mapping[str, Any],
+    kwargs: Mapping[str, Any] | None,
     config: str | Path | None,
-    inputs: Mapping[str, InputRequest],
+    taken: Mapping[str, str],
 ) -> Any:
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise InvalidTypeError(
+            f"kwargs is a {type(kwargs).__name__}: write a dict such as "
+            '{"window": 7}.'
+        )
+    if config is not None and not isinstance(config, str | Path):
+        raise InvalidTypeError(
+            f"config is a {type(config).__name__}: give the path of a JSON file."
+        )
     if config is not None and kwargs:
         raise InvalidValueError(
             "Both kwargs and config are given: write the kwargs of every task into the "
             "config file."
         )
-    tasks = [dict(kwargs)] if config is None else read_sweep(Path(config))
+    tasks = [dict(kwargs or {})] if config is None else read_sweep(Path(config))
     for entry in tasks:
         for name in entry:
             check_identifier(name, "kwargs")
-            if name in inputs:
+            if name in taken:
                 raise InvalidValueError(
-                    f"{name!r} is an input and in kwargs as well: rename one.",
+                    f"{name!r} is {taken[name]} and in kwargs as well: rename one.",
                     name=name,
                 )
         try:
-            canonical(entry)
-        except (TypeError, ValueError) as error:
+            canonical(entry).encode()
+        except (TypeError, ValueError, RecursionError) as error:
             raise InvalidValueError(
                 f"kwargs cannot be written as JSON ({error}): use numbers, strings, "
                 "booleans, None, lists and dicts."
@@ -336,9 +355,11 @@ def read_sweep(path: Path) -> list[dict[str, Any]]:
 
 def _whole(name: str, value: Any, least: int | None = None) -> int:
     good = isinstance(value, int) and not isinstance(value, bool)
-    if not good or (least is not None and value < least):
-        bound = "" if least is None else f" from {least}"
-        raise InvalidValueError(f"{name} is {value!r}: write a whole number{bound}.")
+    lowest = -_LARGEST if least is None else least
+    if not good or not lowest <= value <= _LARGEST:
+        raise InvalidValueError(
+            f"{name} is {value!r}: write a whole number from {lowest} to {_LARGEST}."
+        )
     return int(value)
 
 
@@ -353,7 +374,15 @@ def _positive(name: str, value: Any) -> float | None:
     return float(value)
 
 
+def _text(name: str, value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise InvalidTypeError(f"{name} is a {type(value).__name__}: write a string.")
+
+
 def _tags(tags: Any) -> tuple[str, ...]:
-    if isinstance(tags, str) or not all(isinstance(tag, str) and tag for tag in tags):
+    listed = isinstance(tags, Iterable) and not isinstance(tags, str | Mapping)
+    tags = tuple(tags) if listed else ()
+    if not listed or not all(isinstance(tag, str) and tag for tag in tags):
         raise InvalidTypeError("tags is not a list of words: write ['flu', 'weekly'].")
     return tuple(dict.fromkeys(tags))

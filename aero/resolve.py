@@ -12,6 +12,7 @@ from aero.db.queries import versions as version_queries
 from aero.error import AmbiguousError, InvalidValueError, NotFoundError
 
 _LISTED = 10
+_DIGITS = 18
 
 
 def data(tx: Connection, ref: str) -> Any:
@@ -65,19 +66,19 @@ def version(tx: Connection, ref: str, number: int | None = None) -> tuple[Any, A
     """
     name, at, text = _text(ref, "Data").rpartition("@")
     if at and number is None:
-        if not text.isdigit():
+        if not text.isdecimal() or len(text) > _DIGITS:
             raise InvalidValueError(
                 f"{text!r} is no version: write {name}@3, or {name} for the newest."
             )
         ref, number = name, int(text)
     found = data(tx, ref)
-    if number is None:
-        number = version_queries.newest_number(tx, found.id)
-        if not number:
-            raise NotFoundError(f"{found.name} has no version yet.", data_id=found.id)
-    row = version_queries.get(tx, found.id, number)
+    newest = version_queries.newest_number(tx, found.id)
+    if not newest:
+        raise NotFoundError(f"{found.name} has no version yet.", data_id=found.id)
+    number = newest if number is None else number
+    known = 1 <= number <= newest
+    row = version_queries.get(tx, found.id, number) if known else None
     if row is None:
-        newest = version_queries.newest_number(tx, found.id)
         raise NotFoundError(
             f"{found.name} has no version {number}; its newest is {newest}.",
             data_id=found.id,

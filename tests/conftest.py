@@ -120,8 +120,9 @@ def postgres_database() -> Iterator[str]:
         _execute(server, f"CREATE DATABASE {name}")
     except (ImportError, OperationalError) as error:
         _lacking(
-            f"There is no PostgreSQL at {server.host}:{server.port} (or no psycopg): "
-            f"start one, or name another in AERO_TEST_POSTGRES. ({error})"
+            f"There is no PostgreSQL at {server.host}:{server.port} for these tests "
+            f"({type(error).__name__}): start one, or name another in "
+            "AERO_TEST_POSTGRES."
         )
     yield server.set(database=name).render_as_string(hide_password=False)
     _execute(server, f"DROP DATABASE {name} WITH (FORCE)")

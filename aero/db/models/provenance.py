@@ -68,6 +68,7 @@ class ProvenanceSource(Base):
     """What was downloaded, with the raw bytes where a function changed them."""
 
     __tablename__ = "provenance_source"
+    __table_args__ = (Index(None, "sha256"),)
 
     provenance_id: Mapped[Id] = mapped_column(
         ForeignKey("provenance.id"), primary_key=True

@@ -383,22 +383,6 @@ def counts(tx: Connection) -> dict[str, int]:
     return {status: count for status, count in rows}  # noqa: C416 -- rows, not pairs
 
 
-def prune(tx: Connection, before: datetime, triggers_before: datetime) -> int:
-    """Delete ended runs of before `before`, and triggers of runs long gone."""
-    old = and_(
-        Run.finished_at < before,
-        Run.status.not_in([RunStatus.PENDING.value, RunStatus.RUNNING.value]),
-    )
-    removed = tx.execute(delete(Run).where(old)).rowcount
-    known = select(Run.id).where(Run.id == RunTrigger.run_id)
-    tx.execute(
-        delete(RunTrigger).where(
-            RunTrigger.created_at < triggers_before, ~known.exists()
-        )
-    )
-    return removed
-
-
 def insert_ended(tx: Connection, row: Mapping[str, Any]) -> None:
     """Insert a run that ended at once."""
     tx.execute(insert(Run).values(**row))

@@ -245,7 +245,7 @@ class Aero:
 
     # -- sources ------------------------------------------------------------------
 
-    def create_source(
+    def create_source(  # noqa: PLR0917 -- the order of the established API
         self,
         name: str,
         url: str,
@@ -306,16 +306,16 @@ class Aero:
         wanted = sourcing.source_request(
             name,
             url,
-            collection_uuid,
-            collection_url,
-            endpoint_uuid,
-            function_uuid,
-            description,
-            kwargs,
-            type_name,
-            no_copy,
-            policy,
-            timer_delay,
+            collection_uuid=collection_uuid,
+            collection_url=collection_url,
+            endpoint_uuid=endpoint_uuid,
+            function_uuid=function_uuid,
+            description=description,
+            kwargs=kwargs,
+            type_name=type_name,
+            no_copy=no_copy,
+            policy=policy,
+            timer_delay=timer_delay,
             cron=cron,
             tags=tags,
             timezone=timezone,

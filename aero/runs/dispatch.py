@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from aero import jobs
 from aero.db.models import Flow
 from aero.db.queries import definitions as definition_queries
+from aero.db.queries import events as event_queries
 from aero.db.queries import provenance as provenance_queries
 from aero.db.queries import runs as run_queries
 from aero.db.queries import versions as version_queries
@@ -236,7 +237,9 @@ class Dispatcher:
             run_id=run.id,
             attempt=run.attempt,
             task=run.task,
-            inputs=payload.input_entries(definition, inputs, settings.storage),
+            inputs=payload.input_entries(
+                definition, inputs, settings.storage, _origins(tx, definition, inputs)
+            ),
             outputs=payload.output_entries(
                 definition,
                 storage=settings.storage,
@@ -461,6 +464,13 @@ class Dispatcher:
         if self._listener is not None:
             about = {"run_id": held.run.id, "flow_id": held.run.flow_id}
             self._listener(event, about | facts)
+
+
+def _origins(
+    tx: Connection, definition: FlowDefinition, inputs: list[Any]
+) -> dict[str, Any]:
+    asked = [row.id for row in inputs if payload.wants_url(definition, row)]
+    return event_queries.origins(tx, asked) if asked else {}
 
 
 def _summary(committed: Committed) -> Json:

@@ -31,13 +31,31 @@ def aero_payload(
     }
 
 
+def wants_url(definition: FlowDefinition, row: Any) -> bool:
+    """Whether a run needs to know where an input's object is.
+
+    It does if it cannot have or does not want the bytes, or if its function's source
+    has the word for the parameter.
+    """
+    if row.uri is None or not definition.fetch.get(row.name, True):
+        return True
+    source = definition.source or ""
+    return f"{row.name}_url" in source or f"{row.name}_signed_url" in source
+
+
 def input_entries(
-    definition: FlowDefinition, inputs: Sequence[Any], storage: str
+    definition: FlowDefinition,
+    inputs: Sequence[Any],
+    storage: str,
+    origins: Mapping[str, Any] | None = None,
 ) -> dict[str, Json]:
-    """Return the payload's entry of every input."""
+    """Return the payload's entry of every input.
+
+    `origins` says by version id where the objects are that runs want the URL of.
+    """
     entries: dict[str, Json] = {}
     for row in inputs:
-        entry = {
+        entry: Json = {
             "id": row.data_id,
             "version": row.version,
             "uri": row.uri,
@@ -50,8 +68,23 @@ def input_entries(
         }
         if not definition.fetch.get(row.name, True):
             entry["fetch"] = False
+        origin = (origins or {}).get(row.id)
+        if origin is not None:
+            entry |= _urls(origin)
         entries[row.name] = entry
     return entries
+
+
+def _urls(origin: Any) -> Json:
+    # The run's event is about one source; it may have made other versions too.
+    about = origin.event is not None and origin.event.get("data_id") == origin.data_id
+    event = origin.event if about else {}
+    urls = {
+        "url": event.get("url") or origin.state_url or origin.data_url,
+        "trigger_url": event.get("trigger_url"),
+        "signed_url": event.get("signed_url"),
+    }
+    return {name: url for name, url in urls.items() if url}
 
 
 def output_entries(
@@ -69,7 +102,7 @@ def output_entries(
     entries: dict[str, Json] = {}
     for name, data in definition.outputs.items():
         entry: Json = {"id": data.id, "storage": storage}
-        url = (event or {}).get("url") or data.url
+        url = _url(data, event)
         if url:
             state = states.get(data.id)
             entry |= {
@@ -81,6 +114,15 @@ def output_entries(
                 entry["raw_sha256"] = state.raw_sha256
         entries[name] = entry
     return entries
+
+
+def _url(data: Any, event: Mapping[str, Any] | None) -> str | None:
+    # An event is about one source; the flow's other outputs are what they were.
+    about = event is not None and event.get("data_id") in {None, data.id}
+    if event is not None and about and data.url and event.get("url"):
+        return str(event["url"])
+    url: str | None = data.url
+    return url
 
 
 def build_task(

@@ -1,0 +1,149 @@
+"""What notifications ask: which flows ingest what, and where a version came from."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    and_,
+    delete,
+    exists,
+    literal,
+    or_,
+    select,
+    union_all,
+    update,
+)
+
+from aero.db.models import (
+    Data,
+    DataVersion,
+    Flow,
+    FlowOutput,
+    Provenance,
+    ProvenanceContribution,
+    Run,
+    SourceState,
+    SourceType,
+    SourceUrl,
+)
+from aero.types import PolicyEnum, RunStatus
+
+_INGESTS = (
+    Flow.deleted_at.is_(None),
+    Flow.policy.in_([PolicyEnum.INGESTION.value, PolicyEnum.INGESTION_EVENT.value]),
+)
+
+
+def ingested(tx: Connection, data_id: str | None = None) -> Sequence[Any]:
+    """Return every URL or pattern that a living flow ingests: of one Data, or of all.
+
+    Rows have data_id, name, no_copy, first_url (the Data's), flow_id, url and typed.
+    """
+    of_flow = (
+        Data.id.label("data_id"),
+        Data.name,
+        Data.no_copy,
+        Data.url.label("first_url"),
+        Flow.id.label("flow_id"),
+    )
+    typed = (
+        select(*of_flow, SourceUrl.url, literal(1).label("typed"))
+        .join(SourceType, SourceType.id == SourceUrl.type_id)
+        .join(Data, Data.id == SourceType.data_id)
+    )
+    plain = select(*of_flow, Data.url, literal(0).label("typed")).where(
+        Data.url.is_not(None), ~exists().where(SourceType.data_id == Data.id)
+    )
+    found = union_all(
+        *(
+            side.join(FlowOutput, FlowOutput.data_id == Data.id)
+            .join(Flow, Flow.id == FlowOutput.flow_id)
+            .where(*_INGESTS, *([] if data_id is None else [Data.id == data_id]))
+            for side in (typed, plain)
+        )
+    )
+    return tx.execute(found).all()
+
+
+def type_of_data(tx: Connection, data_id: str) -> str | None:
+    """Return the name of the source type that a Data is behind."""
+    return tx.execute(
+        select(SourceType.name).where(SourceType.data_id == data_id)
+    ).scalar_one_or_none()
+
+
+def drop_dead_types(tx: Connection, name: str, object_key: str) -> None:
+    """Delete the type of that name or key, if no living flow ingests its Data."""
+    alive = (
+        exists()
+        .where(FlowOutput.data_id == SourceType.data_id)
+        .where(Flow.id == FlowOutput.flow_id, *_INGESTS)
+    )
+    holders = select(SourceUrl.type_id).where(SourceUrl.object_key == object_key)
+    dead = list(
+        tx.execute(
+            select(SourceType.id).where(
+                or_(SourceType.name == name, SourceType.id.in_(holders)), ~alive
+            )
+        ).scalars()
+    )
+    if dead:
+        tx.execute(delete(SourceUrl).where(SourceUrl.type_id.in_(dead)))
+        tx.execute(delete(SourceType).where(SourceType.id.in_(dead)))
+
+
+def pending_event(tx: Connection, flow_id: str, task: int, source_key: str) -> Any:
+    """Return the event of the slot's PENDING run, None where there is none."""
+    return tx.execute(
+        select(Run.event).where(
+            Run.flow_id == flow_id,
+            Run.task == task,
+            Run.source_key == source_key,
+            Run.status == RunStatus.PENDING.value,
+        )
+    ).scalar_one_or_none()
+
+
+def take(tx: Connection, run_id: str, claim: str, now: datetime) -> Any:
+    """Claim a PENDING run that ends within this transaction; None if it is not."""
+    return tx.execute(
+        update(Run)
+        .where(Run.id == run_id, Run.status == RunStatus.PENDING.value)
+        .values(status=RunStatus.RUNNING.value, claim=claim, started_at=now)
+        .returning(*Run.__table__.c)
+    ).one_or_none()
+
+
+def origins(tx: Connection, version_ids: Collection[str]) -> dict[str, Any]:
+    """Return where the objects of versions are, by version id.
+
+    Rows have data_id, state_url, data_url and event, which is that of the
+    run that made the version, as long as the run is kept.
+    """
+    state = and_(
+        SourceState.data_id == DataVersion.data_id,
+        SourceState.task == DataVersion.task,
+        SourceState.source_key == DataVersion.source_key,
+    )
+    made = and_(
+        ProvenanceContribution.version_id == DataVersion.id,
+        ProvenanceContribution.is_new.is_(True),
+    )
+    rows = tx.execute(
+        select(
+            DataVersion.id,
+            DataVersion.data_id,
+            SourceState.url.label("state_url"),
+            Data.url.label("data_url"),
+            Run.event,
+        )
+        .join(Data, Data.id == DataVersion.data_id)
+        .outerjoin(SourceState, state)
+        .outerjoin(ProvenanceContribution, made)
+        .outerjoin(Provenance, Provenance.id == ProvenanceContribution.provenance_id)
+        .outerjoin(Run, Run.id == Provenance.run_id)
+        .where(DataVersion.id.in_(list(version_ids)))
+    )
+    return {row.id: row for row in rows}

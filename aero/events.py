@@ -1,0 +1,362 @@
+"""Notifications: which source an event is about, and the run that it triggers."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from sqlalchemy import Connection
+
+from aero import object_keys, resolve, triggers
+from aero.db.models import Data, Flow
+from aero.db.queries import definitions as definition_queries
+from aero.db.queries import events as event_queries
+from aero.db.queries import flows as flow_queries
+from aero.db.queries import versions as version_queries
+from aero.db.queries.common import lock_rows
+from aero.db.session import Database
+from aero.error import (
+    ConflictError,
+    InvalidTypeError,
+    InvalidValueError,
+    NotFoundError,
+    RunError,
+)
+from aero.runs import lifecycle
+from aero.runs.commit import Execution, commit
+from aero.runs.lifecycle import Trigger
+from aero.sources import FetchPolicy, head
+from aero.sources.headers import guessed_type, safe_name
+from aero.types import Json, PolicyEnum
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """A notification as it came: what changed, named by `file_id`, `url` or `key`.
+
+    Attributes:
+        file_id: A Data; beside `url` or `key` it says whose object that is.
+        url: The object's URL.
+        key: The object's key.
+        etag: What the object's content is known by.
+        size: Of the object, in bytes.
+        dedup: False forces a version even if nothing changed.
+        delivery_id: Of the delivery, which counts once.
+        trigger_url: Handed to the runs that read the version.
+        signed_url: Likewise.
+
+    Raises:
+        InvalidValueError: It names nothing, or twice; or a size is no size.
+        InvalidTypeError: A value is of the wrong type.
+    """
+
+    file_id: str | None = None
+    url: str | None = None
+    key: str | None = None
+    etag: str | None = None
+    size: int | None = None
+    dedup: bool = True
+    delivery_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    trigger_url: str | None = None
+    signed_url: str | None = None
+
+    def __post_init__(self) -> None:
+        kinds = {"size": int, "dedup": bool}
+        for each in fields(self):
+            value, kind = getattr(self, each.name), kinds.get(each.name, str)
+            wrong = not isinstance(value, kind) or type(value) is bool is not kind
+            if value is not None and wrong:
+                raise InvalidTypeError(
+                    f"{each.name} is a {type(value).__name__}: write a {kind.__name__}."
+                )
+        if self.size is not None and self.size < 0:
+            raise InvalidValueError(
+                f"The size is {self.size}: write a number of bytes from 0."
+            )
+        if self.url is not None and self.key is not None:
+            raise InvalidValueError(
+                "Both url and key are given: name the object by one of them."
+            )
+        if self.file_id is None and self.object_key is None:
+            raise InvalidValueError(
+                "The notification does not say what changed: write file_id, url or key."
+            )
+
+    @property
+    def object_key(self) -> str | None:
+        """The key of the object it names, if it names one."""
+        if self.url is not None:
+            return object_keys.object_key(self.url)
+        return None if self.key is None else object_keys.normal_key(self.key)
+
+
+def notice(body: Mapping[str, Any] | None = None, **given: Any) -> Notice:
+    """Return the notification in a body, in keyword arguments, or in both.
+
+    Keys of the body that no notification has are ignored; it wins over keywords.
+    """
+    if body is not None and not isinstance(body, Mapping):
+        raise InvalidTypeError(
+            f"The notification is a {type(body).__name__}: write a dict such as "
+            '{"url": "https://..."}.'
+        )
+    known = {each.name for each in fields(Notice)}
+    found = {**given, **{k: v for k, v in (body or {}).items() if k in known}}
+    return Notice(**{k: v for k, v in found.items() if v not in (None, "")})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """The source an event is about, and its object: the slot's key, and the URL."""
+
+    data_id: str
+    flow_id: str
+    name: str
+    no_copy: bool
+    key: str
+    url: str
+
+
+def notify(db: Database, told: Notice, *, agent: str, policy: FetchPolicy) -> str:
+    """Trigger the flow of the source that an event is about; return its run.
+
+    A run of a no-copy source has ended by then, no worker takes part in it.
+
+    Args:
+        db: The workspace's database.
+        told: The notification.
+        agent: Who provenance names as having recorded a no-copy version.
+        policy: What asking an object for its etag may do.
+
+    Raises:
+        NotFoundError: No source has that object.
+        ConflictError: Several have, equally well; or the source is paused.
+        InvalidValueError: Which object changed, or its etag, cannot be known.
+    """
+    with db.read() as tx:
+        target = find(tx, told)
+    if target.no_copy and told.etag is None:
+        told = _asked(told, target.url, policy)
+    return db.write(lambda tx: _trigger(db, tx, told, target, agent))
+
+
+def find(tx: Connection, told: Notice) -> Target:
+    """Return the source that a notification is about, and which of its objects."""
+    if told.file_id is None:
+        return _best(event_queries.ingested(tx), told)
+    found = resolve.data(tx, told.file_id)
+    rows = event_queries.ingested(tx, found.id)
+    if not rows:
+        raise NotFoundError(
+            f"No living flow ingests {found.name} ({found.id}): notify a source, or "
+            "create it again.",
+            data_id=found.id,
+        )
+    return _whole(rows) if told.object_key is None else _best(rows, told)
+
+
+def _whole(rows: Sequence[Any]) -> Target:
+    """Return the one object that a source has."""
+    row = rows[0]
+    key = _pattern(row)
+    if len(rows) > 1 or not object_keys.is_exact(key):
+        raise InvalidValueError(
+            f"{row.name} has many objects: say by url or key which one changed.",
+            data_id=row.data_id,
+        )
+    source_key = object_keys.literal_prefix(key) if row.typed else ""
+    return _target(row, source_key, row.url)
+
+
+def _best(rows: Sequence[Any], told: Notice) -> Target:
+    key = told.object_key or ""
+    by_pattern: dict[str, list[Any]] = {}
+    for row in rows:
+        by_pattern.setdefault(_pattern(row), []).append(row)
+    found = [r for p in object_keys.best(by_pattern, key) for r in by_pattern[p]]
+    if not found:
+        raise NotFoundError(
+            f"No source has the object {key!r}: create one, or give its type the URL "
+            "with add_type_url.",
+            key=key,
+        )
+    if len({row.data_id for row in found}) > 1:
+        found = [row for row in found if row.url == told.url] or found
+    if len({row.data_id for row in found}) > 1:
+        names = sorted(f"{row.name} ({row.data_id})" for row in found)
+        raise ConflictError(
+            f"The object {key!r} belongs equally to {', '.join(names)}: notify one of "
+            "them by file_id.",
+            key=key,
+            data_ids=sorted(row.data_id for row in found),
+        )
+    row = found[0]
+    return _target(row, key, _concrete(row, key, told.url))
+
+
+def _pattern(row: Any) -> str:
+    # The URL of an untyped source is fetched as it is, so what follows `?` is a query.
+    url = row.url if row.typed else row.url.partition("?")[0]
+    return object_keys.pattern_key(url)
+
+
+def _concrete(row: Any, key: str, told: str | None) -> str:
+    """Return the object's URL; a notification cannot name a host of its own."""
+    if object_keys.is_exact(_pattern(row)):
+        return str(row.url)
+    if told is not None and object_keys.place(told) == object_keys.place(row.url):
+        return told
+    return object_keys.object_url(row.url, key)
+
+
+def _target(row: Any, key: str, url: str) -> Target:
+    return Target(
+        data_id=row.data_id,
+        flow_id=row.flow_id,
+        name=row.name,
+        no_copy=row.no_copy,
+        key=key,
+        url=url,
+    )
+
+
+def _asked(told: Notice, url: str, policy: FetchPolicy) -> Notice:
+    try:
+        answer = head(url, replace(policy, attempts=min(policy.attempts, 2)))
+    except (RunError, InvalidValueError) as error:
+        raise _no_etag(url, f" ({error})") from error
+    if answer.etag is None:
+        raise _no_etag(url)
+    size = answer.size if told.size is None else told.size
+    return replace(told, etag=answer.etag, size=size)
+
+
+def _no_etag(url: str, why: str = "") -> InvalidValueError:
+    return InvalidValueError(
+        f"The notification has no etag and {url} gave none when asked{why}: send the "
+        "etag.",
+        code=400,
+        url=url,
+    )
+
+
+def _trigger(
+    db: Database, tx: Connection, told: Notice, target: Target, agent: str
+) -> str:
+    data_ids = [target.data_id] if target.no_copy else []
+    lock_rows(tx, Data, data_ids)
+    dependents = flow_queries.dependents(tx, data_ids) if data_ids else []
+    lock_rows(tx, Flow, [target.flow_id, *dependents])
+    rule = flow_queries.rules(tx, [target.flow_id]).get(target.flow_id)
+    if rule is None:
+        raise NotFoundError(
+            f"The flow that ingested {target.name} was deleted: create it again.",
+            data_id=target.data_id,
+        )
+    if target.no_copy and not rule.enabled:
+        raise ConflictError(
+            f"The flow of {target.name} is paused: resume it and notify again.",
+            flow_id=target.flow_id,
+        )
+    now = db.now(tx)
+    due = [
+        Trigger(
+            flow_id=target.flow_id,
+            task=task,
+            key=triggers.event_key(target.key, told.delivery_id),
+            kind="event",
+            source_key=target.key,
+            event=_event(tx, told, target, task),
+        )
+        for task in range(rule.tasks)
+    ]
+    run_ids = lifecycle.trigger(tx, now, due, rules={rule.id: rule})
+    if target.no_copy:
+        run = event_queries.take(tx, run_ids[0], str(uuid.uuid4()), now)
+        # A delivery that had counted before finds its run ended.
+        if run is not None:
+            _commit(tx, run, told, target, agent=agent)
+    return run_ids[0]
+
+
+def _event(tx: Connection, told: Notice, target: Target, task: int) -> Json:
+    waiting = event_queries.pending_event(tx, target.flow_id, task, target.key)
+    forced = waiting is not None and waiting.get("dedup") is False
+    return {
+        "data_id": target.data_id,
+        "url": target.url,
+        "etag": told.etag,
+        "size": told.size,
+        # A version that was asked for is made, whatever joins its run.
+        "dedup": told.dedup and not forced,
+        "trigger_url": told.trigger_url,
+        "signed_url": told.signed_url,
+    }
+
+
+def _commit(
+    tx: Connection, run: Any, told: Notice, target: Target, *, agent: str
+) -> None:
+    """Commit the run of a no-copy source at once, as the claim that it is."""
+    flow = definition_queries.load(tx, [target.flow_id])[target.flow_id]
+    (output,) = flow.made
+    latest = version_queries.latest_of(tx, target.data_id, run.task, target.key)
+    same = latest is not None and _bare(latest.etag) == _bare(told.etag)
+    segment = object_keys.object_key(target.url).rpartition("/")[2]
+    file_name = safe_name(segment) or target.name
+    entry = {
+        "id": target.data_id,
+        "etag": told.etag,
+        "size": told.size,
+        "file_bn": file_name,
+        "media_type": guessed_type(file_name),
+    }
+    execution = Execution(
+        run=run,
+        flow=flow,
+        kwargs=flow.task_kwargs(run.task),
+        source_sha256=None,
+        inputs=[],
+        made=flow.made,
+        result={
+            "unchanged": same and told.dedup,
+            "aero": {"output_data": {output: entry}},
+        },
+        agent=agent,
+    )
+    commit(tx, run.started_at, execution)
+    state = {
+        "data_id": target.data_id,
+        "task": run.task,
+        "source_key": target.key,
+        "url": target.url,
+        "etag": told.etag,
+        "last_modified": None,
+        "raw_sha256": None,
+        "last_checked": run.started_at,
+    }
+    version_queries.save_source_states(tx, [state])
+
+
+def _bare(etag: str | None) -> str | None:
+    # Services send the same etag with and without its quotes.
+    return None if etag is None else etag.strip().strip('"')
+
+
+def refuse_run_now(tx: Connection, flow: Any) -> None:
+    """Refuse to run a flow that does not know which object to ingest.
+
+    Raises:
+        ConflictError: It ingests what events name.
+    """
+    if flow.policy != PolicyEnum.INGESTION_EVENT:
+        return
+    for data_id in flow_queries.outputs(tx, flow.id).values():
+        for row in event_queries.ingested(tx, data_id):
+            vague = row.url == row.first_url and not object_keys.is_exact(_pattern(row))
+            if row.no_copy or vague:
+                raise ConflictError(
+                    f"The flow ingests what a notification about {row.name} names: use "
+                    "notify instead of running it.",
+                    data_id=data_id,
+                )

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from aero import object_keys, resolve, triggers
+from aero.clock import isoformat
 from aero.db.models import Data, Flow
 from aero.db.queries import definitions as definition_queries
 from aero.db.queries import events as event_queries
@@ -27,7 +28,7 @@ from aero.runs.commit import Execution, commit
 from aero.runs.lifecycle import Trigger
 from aero.sources import FetchPolicy, head
 from aero.sources.headers import guessed_type, safe_name
-from aero.types import Json, PolicyEnum
+from aero.types import Json, PolicyEnum, Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,6 +322,7 @@ def _commit(
         result={
             "unchanged": same and told.dedup,
             "aero": {"output_data": {output: entry}},
+            "steps": [_step(run, target, told)],
         },
         agent=agent,
     )
@@ -336,6 +338,19 @@ def _commit(
         "last_checked": run.started_at,
     }
     version_queries.save_source_states(tx, [state])
+
+
+def _step(run: Any, target: Target, told: Notice) -> Json:
+    # Nothing was downloaded; the permanent record still says which object it is about.
+    moment = isoformat(run.started_at)
+    return {
+        "name": Step.COMMIT.value,
+        "status": "SUCCEEDED",
+        "started_at": moment,
+        "finished_at": moment,
+        "url": target.url,
+        "etag": told.etag,
+    }
 
 
 def _bare(etag: str | None) -> str | None:

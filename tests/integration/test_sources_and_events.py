@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from aero import events
 from aero.app import Aero
 from aero.error import (
     ConflictError,
@@ -288,6 +289,23 @@ def test_the_whole_of_a_pattern_cannot_change(app: Aero) -> None:
         app.notify(file_id="many", key="a.txt", etag="e")
 
 
+def test_a_source_that_is_deleted_meanwhile_is_not_run(
+    app: Aero, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = app.create_source("a", "https://h/a.csv")
+    found = events.find
+
+    def find(tx: Any, told: Any) -> Any:
+        target = found(tx, told)
+        app.delete_flow(made["flow_id"])
+        return target
+
+    monkeypatch.setattr(events, "find", find)
+    with pytest.raises(NotFoundError, match="was deleted"):
+        app.notify(url="https://h/a.csv")
+    assert list(app.list_runs()) == []
+
+
 def test_only_living_sources_are_notified(app: Aero) -> None:
     made = app.create_source("a", "https://h/a.csv", no_copy=True)
     app.delete_flow(made["flow_id"])
@@ -438,7 +456,9 @@ def test_a_no_copy_notification_is_committed_at_once(app: Aero) -> None:
         "file_size": 5,
         "encoding": None,
     }
-    (made_by,) = app.get_provenance(run["id"])["contributed_to"]
+    record = app.get_provenance(run["id"])
+    assert record["steps"][0]["url"] == "https://h/d/a.csv"
+    (made_by,) = record["contributed_to"]
     assert made_by["id"] == version["id"]
     assert made_by["is_new"] is True
     assert stored(app) == []

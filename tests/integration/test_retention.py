@@ -310,6 +310,26 @@ def test_a_download_that_only_provenance_names_counts(
     assert store.exists(raw)
 
 
+class Forgetful(Meddling):
+    """A store that passes over an entry of its trash while others are moved out."""
+
+    def trashed(self) -> Any:
+        return iter(list(self._store.trashed())[:1])
+
+
+def test_a_listing_that_passes_over_entries_loses_nothing(
+    app: Aero, store: LocalStorage, clock: FrozenClock, flow: str
+) -> None:
+    app.run_until_idle(30)
+    objects, _ = listed(store)
+    for uri in objects:
+        store.trash(uri)
+    clock.advance(OLD)
+    forgetful: Any = Forgetful(store, lambda: None)
+    assert retention.gc(app.db, forgetful, app.settings)["restored"] == 2
+    assert listed(store) == (objects, set())
+
+
 def test_any_number_in_batches(
     app: Aero,
     store: LocalStorage,

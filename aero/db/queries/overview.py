@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, text
+from sqlalchemy import Connection, func, select, text
 
 from aero.db.models import Flow, Run
 from aero.types import RunStatus
@@ -36,8 +36,8 @@ def waiting(tx: Connection, now: datetime, endpoints: Collection[str]) -> int:
     return int(tx.execute(counts).scalar_one())
 
 
-def next_due(tx: Connection) -> Row[Any] | None:
-    """Return `next_due` and `id` of the flow that is due next."""
+def next_due(tx: Connection) -> Any:
+    """Return `next_due` and `id` of the flow that is due next, if any."""
     return tx.execute(
         select(Flow.next_due, Flow.id)
         .where(

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert
 
-from aero import resolve, triggers
+from aero import resolve, secret, triggers
 from aero.db.models import Data, Flow, FlowInput, FlowOutput
 from aero.db.queries import data as data_queries
 from aero.db.queries import flows as flow_queries
@@ -69,7 +69,10 @@ def register_flow(
         NotFoundError: A function, Data or version that it names does not exist.
         DuplicateError: An equal flow lives; `flow_id` says which.
         ConflictError: The flow would feed itself, or an output has a writer.
+        InvalidValueError: A secret is malformed, or an output names a source without
+            its url.
     """
+    secret.names(request.kwargs)
     now = db.now(tx)
     function_id = _function(tx, now, owner, request)
     used = {name: resolve.data(tx, i.ref) for name, i in request.inputs.items()}
@@ -90,6 +93,7 @@ def register_flow(
             flow_id=living,
         )
     _check_writers(tx, given)
+    _check_sources(request, given)
     _check_cycle(tx, used, given)
     flow_id = str(uuid.uuid4())
     _insert(
@@ -208,6 +212,18 @@ def _check_writers(tx: Connection, given: Mapping[str, Any]) -> None:
         )
 
 
+def _check_sources(request: FlowRequest, given: Mapping[str, Any]) -> None:
+    for name, row in given.items():
+        if row.url is not None and request.outputs[name].url is None:
+            raise InvalidValueError(
+                f"Output {name!r} is the source {row.name}, which is downloaded: give "
+                f'its url too ("url": "{row.url}"), or leave the id out to make new '
+                "Data.",
+                name=name,
+                url=row.url,
+            )
+
+
 def _check_cycle(
     tx: Connection, used: Mapping[str, Any], given: Mapping[str, Any]
 ) -> None:
@@ -278,6 +294,10 @@ def _outputs(
     ]
     data_queries.add(tx, [row for _, row in rows])
     made = {name: row.id for name, row in given.items()}
+    for name, row in given.items():
+        url = request.outputs[name].url
+        if url != row.url:
+            data_queries.set_values(tx, row.id, url=url)
     for name, row in rows:
         made[name] = row["id"]
     return made

@@ -19,7 +19,7 @@ from aero.db.models import (
     SourceUrl,
     Tag,
 )
-from aero.db.queries.common import insert_all, insert_ignore
+from aero.db.queries.common import by_key, insert_all, insert_ignore
 
 PREFIX = 8
 
@@ -117,6 +117,14 @@ def get_many(tx: Connection, ids: Collection[str]) -> dict[str, Any]:
 def add(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert Data."""
     insert_all(tx, Data, rows)
+
+
+def set_values(tx: Connection, data_id: str, **values: Any) -> None:
+    """Set columns of one Data."""
+    tx.execute(_SET, {"key_id": data_id, **values})
+
+
+_SET = by_key(Data, Data.id)
 
 
 def tag(tx: Connection, data_ids: Iterable[str], names: Sequence[str]) -> None:
@@ -252,24 +260,6 @@ def add_type_url(tx: Connection, type_id: str, url: str, object_key: str) -> Non
             id=str(uuid.uuid4()), type_id=type_id, url=url, object_key=object_key
         )
     )
-
-
-def patterns(tx: Connection) -> Sequence[Any]:
-    """Return every registered URL or pattern: (object_key, url, data_id)."""
-    typed = select(SourceUrl.object_key, SourceUrl.url, SourceType.data_id).join(
-        SourceType, SourceType.id == SourceUrl.type_id
-    )
-    return tx.execute(typed).all()
-
-
-def with_url(tx: Connection) -> Sequence[Any]:
-    """Return (data_id, url) of the sources that living flows ingest."""
-    return tx.execute(
-        select(Data.id, Data.url)
-        .join(FlowOutput, FlowOutput.data_id == Data.id)
-        .join(Flow, Flow.id == FlowOutput.flow_id)
-        .where(Data.url.is_not(None), Flow.deleted_at.is_(None))
-    ).all()
 
 
 def count(tx: Connection, model: Any) -> int:

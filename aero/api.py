@@ -465,6 +465,14 @@ def create_source(  # noqa: PLR0917 -- the older client's signature
     no_copy: bool = False,
     policy: PolicyEnum | int | str = PolicyEnum.INGESTION_EVENT,
     timer_delay: float | None = None,
+    *,
+    cron: str | None = None,
+    timezone: str = "UTC",
+    retries: int = 0,
+    timeout: float | None = None,
+    tags: tuple[str, ...] | list[str] = (),
+    output: str | None = None,
+    exist_ok: bool = False,
 ) -> Json:
     """Create a source: Data that is downloaded from a URL.
 
@@ -481,9 +489,18 @@ def create_source(  # noqa: PLR0917 -- the older client's signature
         no_copy: Record versions and store no bytes.
         policy: INGESTION_EVENT (when notified) or INGESTION (on a schedule).
         timer_delay: Seconds between two downloads, with INGESTION only.
+        cron: A POSIX cron line in place of that.
+        timezone: The time zone `cron` is meant in.
+        retries: How often a function that failed is tried again.
+        timeout: Seconds one run may take.
+        tags: Words to find it by.
+        output: What the function calls its parameter and its `AeroOutput`; default:
+            `name`.
+        exist_ok: Return the record of an equal source instead of refusing a new one.
 
     Returns:
-        A record whose Data id `source_id` returns.
+        The record of the Data, whose id `source_id` returns, with the `flow_id` that
+        ingests it and `input_data`, to paste into a flow that reads it.
 
     Raises:
         InvalidValueError: Another policy; a timer without INGESTION; no-copy with a
@@ -503,6 +520,13 @@ def create_source(  # noqa: PLR0917 -- the older client's signature
         no_copy=no_copy,
         policy=policy,
         timer_delay=timer_delay,
+        cron=cron,
+        timezone=timezone,
+        retries=retries,
+        timeout=timeout,
+        tags=tags,
+        output=output,
+        exist_ok=exist_ok,
     )
     _workspace.say(app.waiting_note())
     return record
@@ -520,7 +544,10 @@ def list_source_types() -> list[Json]:
 @_public
 def get_source_type(name: str) -> Json | None:
     """Return the record of a source type, or None if there is none of that name."""
-    return client().get_source_type(name)
+    try:
+        return client().get_source_type(name)
+    except NotFoundError:
+        return None
 
 
 @_public
@@ -531,11 +558,12 @@ def add_type_url(name: str, url: str) -> Json:
 
 @_public
 def source_id(result: Mapping[str, Any]) -> str | None:
-    """Return the Data id in what `create_source` returned, or None if there is none."""
-    if "data_id" in result:
-        return str(result["data_id"])
-    made = result.get("contributed_to") or []
-    return str(made[0]["id"]) if made else None
+    """Return the Data id in a record of a source, a flow that makes it, or a type."""
+    made = result.get("contributed_to")
+    if made is not None:
+        return str(made[0]["id"]) if made else None
+    found = result.get("data_id", result.get("id"))
+    return None if found is None else str(found)
 
 
 @_public

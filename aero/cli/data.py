@@ -134,9 +134,12 @@ def get_(data: str, output: Path | None, as_json: bool) -> None:
     if output == Path("-"):
         if as_json:
             raise click.UsageError("Give either --json or --output -")
-        with workspace() as app, _fetched(app, app.get_version(data)) as file:
-            with file.open("rb") as stream:
-                copyfileobj(stream, click.get_binary_stream("stdout"))
+        with (
+            workspace() as app,
+            _fetched(app, app.get_version(data)) as file,
+            file.open("rb") as stream,
+        ):
+            copyfileobj(stream, sys.stdout.buffer)
         return
     with workspace() as app:
         version = app.get_version(data)

@@ -10,6 +10,7 @@ from aero.cli import given
 from aero.cli.failing import say
 from aero.cli.output import json_option, on_terminal, print_array, print_object
 from aero.cli.workspace import say_what_waits, workspace
+from aero.error import NotFoundError
 from aero.types import Json, PolicyEnum
 
 if TYPE_CHECKING:
@@ -33,6 +34,13 @@ _PATTERN = set("*?[")
 @click.option("--function", help="Register this function for that: FILE.py:NAME.")
 @click.option("--type", "type", help="The type to group it under.")
 @click.option("--no-copy", is_flag=True, help="Record versions, store no bytes.")
+@click.option("--output", help="What the function calls it; default: the name.")
+@click.option("--cron", help="When to download, such as '0 6 * * 1-5'.")
+@click.option("--timezone", help="The time zone of --cron; default: UTC.")
+@click.option("--retries", type=int, help="How often a failed function is tried again.")
+@click.option("--timeout", type=float, help="Seconds a run may take.")
+@click.option("--tag", "tags", multiple=True, help="To find it by. Repeatable.")
+@click.option("--exist-ok", is_flag=True, help="An equal source that exists will do.")
 @click.option("-e", "--email", help="For failure notices, once there is a server.")
 @click.option("-m", "--modifier", help="Ignored; taken for older scripts.")
 @json_option
@@ -46,6 +54,8 @@ def create_(
 ) -> None:
     """Create a source: data that is downloaded from a URL.
 
+    A URL for a --type that exists is added to it, and needs nothing else.
+
     The YAML file's keys are the long names of these flags.
     """
     found = given.merged(file, flags, ["kwargs", "function_uuid"])
@@ -55,8 +65,7 @@ def create_(
     found["policy"] = given.policy_of(found.get("policy"), PolicyEnum.INGESTION_EVENT)
     _say_what_is_ignored(found)
     with workspace() as app:
-        _require(app, found)
-        record = _create(app, found)
+        record = _added_to_type(app, found) or _create(app, found)
         if as_json:
             print_object(record)
         else:
@@ -71,18 +80,21 @@ def _say_what_is_ignored(found: dict[str, Any]) -> None:
         say("Warning: --email was ignored: failure notices need a server.")
 
 
-def _require(app: "Aero", found: dict[str, Any]) -> None:
-    """Refuse to go on without a URL, and a name unless its type has one."""
-    missing = [key for key in ("name", "url") if not found.get(key)]
-    if missing == ["name"] and found.get("type") and app.get_source_type(found["type"]):
-        found["name"] = found["type"]
-        return
-    if missing:
-        flags = " and ".join(f"--{key}" for key in missing)
-        raise click.UsageError(f"Give {flags}, as flags or in --file")
+def _added_to_type(app: "Aero", found: dict[str, Any]) -> Json | None:
+    """Add the URL to its type and return the type, if there is such a type."""
+    if not (found.get("type") and found.get("url")):
+        return None
+    try:
+        app.get_source_type(found["type"])
+    except NotFoundError:
+        return None
+    return app.add_type_url(found["type"], found["url"])
 
 
 def _create(app: "Aero", found: dict[str, Any]) -> Json:
+    missing = [f"--{key}" for key in ("name", "url") if not found.get(key)]
+    if missing:
+        raise click.UsageError(f"Give {' and '.join(missing)}, as flags or in --file")
     function = found.pop("function_uuid", None)
     function = found.pop("verifier", function)
     in_file = found.pop("function", None)
@@ -104,12 +116,11 @@ def _print_created(record: Json) -> None:
     from aero.api import source_id
 
     data_id = source_id(record)
-    names = [made["name"] for made in record.get("contributed_to") or []]
-    name = names[0] if names and str(names[0]).isidentifier() else "name"
+    pasted = record.get("input_data") or {"name": {"id": data_id, "version": None}}
     click.echo(f"Source {data_id}")
     if on_terminal():
         click.echo("Its entry in a flow's input_data:")
-    click.echo(json.dumps({name: {"id": data_id, "version": None}}))
+    click.echo(json.dumps(pasted))
 
 
 @click.command("types")
@@ -125,7 +136,6 @@ def types_(as_json: bool) -> None:
         say("There are no source types: 'aero create --type NAME' makes one.")
     for record in found:
         click.echo(f"{record['name']}  data id {record['data_id']}")
-        for entry in record["urls"]:
-            url = entry["url"] if isinstance(entry, dict) else entry
+        for url in record["urls"]:
             kind = "pattern" if _PATTERN & set(url) else "object"
             click.echo(f"  {kind}  {url}")

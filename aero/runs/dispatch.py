@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from aero import jobs
+from aero.clock import utc_now
 from aero.db.models import Flow
 from aero.db.queries import definitions as definition_queries
 from aero.db.queries import events as event_queries
@@ -35,6 +36,7 @@ from aero.runs import lifecycle, payload, presence
 from aero.runs.commit import Committed, Execution, commit
 from aero.runs.failures import failure_of, failure_of_result
 from aero.runs.lifecycle import Failure
+from aero.storage import open_storage
 from aero.types import Json, RunStatus
 
 log = logging.getLogger(__name__)
@@ -452,10 +454,14 @@ class Dispatcher:
             self._drop(run_id)
 
     def _sweep_scratch(self) -> None:
-        """Remove what runs left in scratch whose process was killed."""
+        """Remove what runs left in scratch and store whose process was killed."""
         scratch = self._settings.scratch
+        moment = utc_now()
         with self._db.read() as tx:
             living = run_queries.running_ids(tx)
+        if not living:
+            # Files have this machine's time, whatever the workspace's clock says.
+            open_storage(self._settings.storage).clean_temp(moment)
         for entry in scratch.iterdir():
             if entry.name.partition(".")[0] not in living:
                 _remove(entry)

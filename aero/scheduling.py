@@ -5,12 +5,15 @@ restart forgets nothing.
 """
 
 import logging
+import threading
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from aero import triggers
+from aero.clock import utc_now
 from aero.db.queries import flows as flow_queries
 from aero.db.queries.flows import FlowRule, task_count
 from aero.db.session import Database
@@ -85,6 +88,9 @@ class Scheduler:
         self._db = db
         self._on_tick = on_tick
         self._scheduler: Any = None
+        self._lock = threading.Lock()
+        self._ticking = False
+        self._again = False
 
     def start(self) -> None:
         """Begin to tick."""
@@ -96,35 +102,59 @@ class Scheduler:
 
     def wake(self) -> None:
         """Look again now: a flow may be due earlier than was thought."""
-        if self._scheduler is not None:
-            self._plan(None)
+        with self._lock:
+            self._again = True
+            if self._scheduler is not None and not self._ticking:
+                self._plan(None)
 
     def stop(self) -> None:
         """Stop ticking, after the tick that is under way."""
-        if self._scheduler is not None:
-            self._scheduler.shutdown(wait=True)
-            self._scheduler = None
+        with self._lock:
+            scheduler, self._scheduler = self._scheduler, None
+        if scheduler is not None:
+            scheduler.shutdown(wait=True)
 
     def _plan(self, moment: datetime | None) -> None:
         from apscheduler.triggers.date import DateTrigger
 
+        if self._scheduler is None:
+            return
         self._scheduler.add_job(
             self._run,
             DateTrigger(run_date=moment),
             id=_JOB,
             replace_existing=True,
             misfire_grace_time=None,
+            max_instances=2,
         )
 
     def _run(self) -> None:
-        while tick(self._db):
-            self._on_tick()
-        with self._db.read() as tx:
-            nearest = flow_queries.next_due(tx)
-            now = self._db.now(tx)
-        sleep = LONGEST_SLEEP if nearest is None else nearest - now
-        wait = max(timedelta(0), min(sleep, LONGEST_SLEEP))
-        # This process's clock plans the wake-up, the database's decides what is due.
-        from aero.clock import utc_now
+        with self._lock:
+            if self._ticking:
+                return
+            self._ticking = True
+        again = True
+        while again:
+            self._again = False
+            wait = self._tick_all()
+            with self._lock:
+                again = self._again
+                if not again:
+                    self._ticking = False
+                    # This process's clock plans the wake-up, the database's decides
+                    # what is due.
+                    self._plan(utc_now() + wait)
 
-        self._plan(utc_now() + wait)
+    def _tick_all(self) -> timedelta:
+        """Tick what is due; return how long nothing more will be."""
+        try:
+            while tick(self._db):
+                self._on_tick()
+            with self._db.read() as tx:
+                nearest = flow_queries.next_due(tx)
+                now = self._db.now(tx)
+        except SQLAlchemyError:
+            log.exception("The database did not answer; ticking again in a moment.")
+            return timedelta(seconds=1)
+        ahead = LONGEST_SLEEP if nearest is None else nearest - now
+        return max(timedelta(0), min(ahead, LONGEST_SLEEP))

@@ -83,9 +83,11 @@ class Database:
         pause = 0.01
         while True:
             try:
-                with self.engine.connect().execution_options(aero_write=True) as tx:
+                # Begun explicitly: with the first statement, the lock would come
+                # after the clock was read.
+                writing = self.engine.connect().execution_options(aero_write=True)
+                with writing as tx, tx.begin():
                     result = work(tx)
-                    tx.commit()
             except DBAPIError as error:
                 if not _repeatable(error) or time.monotonic() > deadline:
                     raise

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Subquery, literal, select, union
+from sqlalchemy import BigInteger, Connection, Subquery, literal, select, union
 
 from aero.clock import isoformat
 from aero.db.models import (
@@ -68,13 +68,10 @@ def reachable(roots: Mapping[int, int], direction: Direction, depth: int | None)
         if direction == "up"
         else (edge.c.parent, edge.c.child)
     )
-    starts = [
-        select(literal(key).label("key"), literal(level).label("depth"))
-        if depth is not None
-        else select(literal(key).label("key"))
-        for key, level in roots.items()
-    ]
-    first: Any = starts[0] if len(starts) == 1 else union(*starts)
+    key = DataVersion.__table__.c.key
+    first: Any = select(key).where(key.in_(roots))
+    if depth is not None:
+        first = first.add_columns(case(dict(roots), value=key).label("depth"))
     seen = first.cte("seen", recursive=True)
     if depth is None:
         return seen.union(select(there).join(seen, here == seen.c.key))

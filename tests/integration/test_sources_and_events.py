@@ -46,8 +46,17 @@ def where_read(cases, cases_url):
     return AeroOutput("place", "where.txt")
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Aero]:
+    conf = {}
+    if request.param == "postgresql":
+        conf["database_url"] = request.getfixturevalue("postgres_url")
+    with make_app(tmp_path / "home", **conf) as found:
+        yield found
+
+
 @pytest.fixture
-def app(tmp_path: Path) -> Iterator[Aero]:
+def embedded(tmp_path: Path) -> Iterator[Aero]:
     with make_app(tmp_path / "home") as found:
         yield found
 
@@ -123,13 +132,13 @@ def test_a_source_has_one_shape(app: Aero) -> None:
     ],
 )
 def test_what_cannot_be_is_refused(
-    app: Aero, options: dict[str, Any], match: str
+    embedded: Aero, options: dict[str, Any], match: str
 ) -> None:
     wanted = {"name": "cases", "url": "https://h/a.csv", **options}
     with pytest.raises(ValueError, match=match):
-        app.create_source(**wanted)
-    assert list(app.list_metadata("data")) == []
-    assert app.list_source_types() == []
+        embedded.create_source(**wanted)
+    assert list(embedded.list_metadata("data")) == []
+    assert embedded.list_source_types() == []
 
 
 @pytest.mark.parametrize(
@@ -143,8 +152,10 @@ def test_what_cannot_be_is_refused(
         ("naïve", "naïve"),
     ],
 )
-def test_any_name_will_do_without_a_function(app: Aero, name: str, key: str) -> None:
-    made = app.create_source(name, "https://h/a.csv")
+def test_any_name_will_do_without_a_function(
+    embedded: Aero, name: str, key: str
+) -> None:
+    made = embedded.create_source(name, "https://h/a.csv")
     assert made["name"] == name
     assert made["input_data"] == {key: {"id": made["id"]}}
 
@@ -332,10 +343,10 @@ def test_only_living_sources_are_notified(app: Aero) -> None:
     ],
 )
 def test_a_malformed_notification_is_refused(
-    app: Aero, body: Any, error: type[Exception], match: str
+    embedded: Aero, body: Any, error: type[Exception], match: str
 ) -> None:
     with pytest.raises(error, match=match) as caught:
-        app.notify(body)
+        embedded.notify(body)
     assert caught.value.code == 422
 
 
@@ -563,8 +574,8 @@ def test_a_dependent_is_told_where_the_object_is(app: Aero, tmp_path: Path) -> N
     app.notify(key="d/a b.csv", etag="2", **urls)
     app.run_until_idle(30)
     assert content(app, place, tmp_path) == "https://t/1 https://s/1"
-    lineage = json.dumps(app.lineage(place).record())
-    assert made["id"] in lineage
+    for depth in (None, 1):
+        assert made["id"] in json.dumps(app.lineage(place, depth=depth).record())
 
 
 def test_who_wants_the_bytes_of_a_no_copy_input_is_told_how(app: Aero) -> None:

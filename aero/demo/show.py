@@ -71,7 +71,7 @@ class Screen:
 
     def stopped(self) -> None:
         """Say what became of the flows."""
-        self.say("The demo's flows are paused; 'aero demo' goes on with them.")
+        self.say("The source is gone, the demo's flows are paused.")
 
     def drawn(self, demo: Demo) -> None:
         """Say that the figure has caught up; a table shows that by itself."""
@@ -119,8 +119,8 @@ class Screen:
         for line in tree_lines(demo.app.lineage(demo.figure)):
             self.say(f"  {line}")
         self.say(
-            "\nThe source is gone now, so the five flows are paused; 'aero demo' goes "
-            "on with the next weeks."
+            "\nThe source is gone now, so the five flows are paused; run the "
+            "demo again for the next weeks."
         )
         rt = handle(demo, "cholera_rt")
         self.say("Try next:")

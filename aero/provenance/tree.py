@@ -13,25 +13,41 @@ def tree_lines(lineage: Lineage) -> Iterator[str]:
 
     Upwards the leaves are the sources, each with its URL and the full SHA-256 of the
     bytes that came from there. A version that several paths lead to is drawn in full
-    once; elsewhere its line ends in "(above)".
+    once; elsewhere its line ends in "(above)". Downwards a version that was only
+    made again is marked "(reproduced)".
     """
+    children = _children(lineage)
     drawn: set[str] = set()
     # A stack, not recursion: a chain of versions may be longer than Python's.
-    waiting = [(lineage.root, "", "")]
+    waiting = [(lineage.root, "", "", "")]
     while waiting:
-        version_id, own, below = waiting.pop()
+        version_id, own, below, mark = waiting.pop()
         node = lineage.nodes[version_id]
-        again = version_id in drawn
-        drawn.add(version_id)
-        yield own + _line(node) + (" (above)" if again else "")
-        if again:
+        if version_id in drawn:
+            yield f"{own}{_line(node)}{mark} (above)"
             continue
-        children = [v for v in lineage.neighbours(version_id) if v in lineage.nodes]
+        drawn.add(version_id)
+        yield f"{own}{_line(node)}{mark}"
+        found = children.get(version_id, {})
         if lineage.direction == "up" and node["source"]:
-            yield from _source_lines(node["source"], below, last=not children)
-        for index, child in enumerate(reversed(children)):
+            yield from _source_lines(node["source"], below, last=not found)
+        for index, child in enumerate(reversed(found)):
             branch, gap = ("└── ", "    ") if index == 0 else ("├── ", "│   ")
-            waiting.append((child, below + branch, below + gap))
+            waiting.append((child, below + branch, below + gap, found[child]))
+
+
+def _children(lineage: Lineage) -> dict[str, dict[str, str]]:
+    """Return what is drawn below each version, with its mark, in order."""
+    found: dict[str, dict[str, str]] = {}
+    up = lineage.direction == "up"
+    marked = [(pair, "") for pair in lineage.edges]
+    if not up:
+        marked += [(pair, " (reproduced)") for pair in lineage.reproductions]
+    for (made, used), mark in marked:
+        here, there = (made, used) if up else (used, made)
+        if there in lineage.nodes:
+            found.setdefault(here, {}).setdefault(there, mark)
+    return found
 
 
 def _line(node: Json) -> str:

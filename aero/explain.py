@@ -56,13 +56,15 @@ def explain(
         ],
         "last_run": _run(recent[0]) if recent else None,
         "last_error": _last_error(recent),
-        "reason": _reason(flow, rule, states, recent, endpoints, now),
+        "reason": _reason(
+            flow, rule, states, recent, endpoints=endpoints, now=now
+        ),
     }
 
 
 def _names(tx: Connection, ids: Collection[str]) -> dict[str, str]:
     rows = tx.execute(select(Data.id, Data.name).where(Data.id.in_(list(ids))))
-    return {data_id: name for data_id, name in rows}
+    return {row.id: row.name for row in rows}
 
 
 def _recent(tx: Connection, flow_id: str) -> list[Any]:
@@ -111,6 +113,7 @@ def _reason(
     rule: flow_queries.FlowRule,
     states: list[triggers.InputState],
     recent: list[Any],
+    *,
     endpoints: Collection[str],
     now: datetime,
 ) -> str:
@@ -155,11 +158,26 @@ def _waiting(
             f"{recent[0].error_message}): aero retry {recent[0].id[:8]} tries it again."
         )
     if rule.policy in {PolicyEnum.ANY, PolicyEnum.ALL}:
-        old = [s.name for s in states if s.pinned is None and not s.newer]
-        word = "any" if rule.policy is PolicyEnum.ANY else "each"
-        return f"It waits for a newer version of {word} of {', '.join(old)}."
+        return _watching(rule.policy, states, recent)
     if flow.next_due is not None:
         return f"It is due at {isoformat(flow.next_due)}."
     if rule.policy is PolicyEnum.INGESTION_EVENT:
         return "It waits for a notification."
     return "It runs only when told to: aero run starts it."
+
+
+def _watching(
+    policy: PolicyEnum, states: list[triggers.InputState], recent: list[Any]
+) -> str:
+    old = [s.name for s in states if s.pinned is None and not s.newer]
+    if triggers.is_due(policy, states) and recent:
+        # The run for these inputs ended without using them up; its trigger is spent.
+        run = recent[0].id[:8]
+        return (
+            f"Its run {run} for the newest inputs ended {recent[0].status}: aero retry "
+            f"{run} tries it again."
+        )
+    if not old:
+        return "It runs only when told to: aero run starts it."
+    word = "any" if policy is PolicyEnum.ANY else "each"
+    return f"It waits for a newer version of {word} of {', '.join(old)}."

@@ -21,10 +21,12 @@ def failure_of(error: Exception) -> Failure:
         fault = "source"
     else:
         fault = "lost"
+    facts = getattr(error, "facts", {})
     return Failure(
         type=type(error).__name__,
         message=str(error),
-        log_tail=getattr(error, "facts", {}).get("log_tail"),
+        traceback=facts.get("traceback"),
+        log_tail=facts.get("log_tail"),
         fault=fault,
     )
 

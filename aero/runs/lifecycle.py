@@ -24,7 +24,7 @@ from aero.types import PolicyEnum, RunStatus
 
 LOST_DELAYS = (1.0, 10.0, 60.0, 300.0)
 LOST_FOR = 3600.0
-RETRY_CAP = 3600.0
+RETRY_CAP = 3600
 _RETRYABLE = (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.SKIPPED)
 
 
@@ -316,8 +316,9 @@ def retry_delay(
     if fault == "function":
         if function_failures > retries:
             return None
-        ceiling: float = min(2.0 ** (function_failures - 1), RETRY_CAP)
-        return ceiling * random.uniform(0.75, 1.25)  # noqa: S311 -- jitter
+        doublings = min(function_failures - 1, RETRY_CAP.bit_length())
+        jitter = random.uniform(0.75, 1.25)  # noqa: S311 -- no secret depends on it
+        return float(min(2**doublings, RETRY_CAP)) * jitter
     if fault == "lost":
         waits = [LOST_DELAYS[min(i, len(LOST_DELAYS) - 1)] for i in range(lost_tries)]
         return waits[-1] if sum(waits) <= LOST_FOR else None

@@ -38,6 +38,7 @@ from aero.db.session import Database
 from aero.engine import Engine, Listener
 from aero.error import NotFoundError
 from aero.function_source import plain_source
+from aero.notice import notice
 from aero.provenance.lineage import Direction, Lineage, lineage
 from aero.runs import lifecycle
 from aero.runs.lifecycle import Trigger
@@ -375,7 +376,7 @@ class Aero:
         """Say that an object changed: the flow of its source runs.
 
         What changed is named by `file_id` (a Data), by `url` or by `key`, as keywords
-        or in `body`; see `aero.events.Notice`.
+        or in `body`; see `aero.notice.Notice`.
 
         Returns:
             The record of the run; that of a no-copy source has ended already.
@@ -385,7 +386,7 @@ class Aero:
             ConflictError: Several have, equally well; or the source is paused.
             InvalidValueError: Which object changed, or its etag, cannot be known.
         """
-        told = events.notice(
+        told = notice(
             body,
             file_id=file_id,
             url=url,
@@ -491,9 +492,9 @@ class Aero:
 
         def work(tx: Connection) -> str:
             row = resolve.run(tx, run)
+            lock_rows(tx, Flow, [row.flow_id])
             if flow_queries.rules(tx, [row.flow_id]).get(row.flow_id) is None:
                 raise NotFoundError(f"The flow of run {row.id} was deleted.")
-            lock_rows(tx, Flow, [row.flow_id])
             row = resolve.run(tx, row.id)
             return lifecycle.retry(tx, self.db.now(tx), row)
 

@@ -456,7 +456,7 @@ class World:
     def _same(self, source: Source, entry: dict[str, Any]) -> bool:
         if source.etag is not None and entry.get("etag") == source.etag:
             return True
-        return entry.get("raw_sha256") == _sha256(source.content)
+        return entry.get("raw_sha256") == sha256(source.content)
 
     def _download(self, entry: dict[str, Any], source: Source) -> None:
         entry.update(
@@ -468,7 +468,7 @@ class World:
         )
 
     def _stored(self, content: str) -> dict[str, Any]:
-        digest = _sha256(content)
+        digest = sha256(content)
         self.contents[digest] = content
         return {
             "sha256": digest,
@@ -692,7 +692,7 @@ def _error(fault: str) -> dict[str, Any]:
     return {"type": "Error", "message": fault, "traceback": "", "fault": fault}
 
 
-def _sha256(content: str) -> str:
+def sha256(content: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 

@@ -4,12 +4,12 @@ Run as a program. Each line of standard input is JSON, the keyword arguments of 
 each life is announced with its process id, and its end with how it ended.
 """
 
+import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -165,11 +165,8 @@ class Lives:
 
 
 def _serve() -> None:
-    import aero.app
-    import aero.compute.pool
-    import aero.runs.dispatch  # noqa: F401 -- what every life would import
-    import aero.testing
-
+    for name in ("aero.testing", "aero.runs.dispatch", "aero.compute.pool"):
+        importlib.import_module(name)
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:

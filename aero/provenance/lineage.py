@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import BigInteger, Connection, Subquery, literal, select, union
+from sqlalchemy import Connection, Subquery, case, select
 
 from aero.clock import isoformat
 from aero.db.models import (

@@ -418,7 +418,8 @@ class Dispatcher:
 
     def _recover(self) -> None:
         with self._db.read() as tx:
-            gone = self._here.lost(run_queries.claimants(tx))
+            known = {*run_queries.claimants(tx), *presence.known(tx)}
+            gone = self._here.lost(known)
             lost = run_queries.expired(tx, self._db.now(tx), gone)
         lost = [run for run in lost if run.id not in self._held]
         for run in lost:

@@ -94,6 +94,11 @@ def depart(tx: Connection, names: Iterable[str]) -> None:
     tx.execute(delete(Worker).where(Worker.id.in_(list(names))))
 
 
+def known(tx: Connection) -> list[str]:
+    """Return the processes in the table, those killed lately among them."""
+    return list(tx.execute(select(Worker.id)).scalars())
+
+
 def alive(tx: Connection, now: datetime) -> int:
     """Return how many processes were heard of lately."""
     return tx.execute(

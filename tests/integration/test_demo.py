@@ -52,9 +52,11 @@ def assert_at_rest(home):
         assert len(found) == 5
         assert {(f["enabled"], f["paused_reason"]) for f in found} == {(False, REASON)}
         assert not list(app.list_runs(status="RUNNING"))
-        assert not list(app.list_runs(status="FAILED"))
-        for name in NAMES:
-            numbers = [v["version"] for v in app.list_versions(name)]
+        failed = [r["error_message"] for r in app.list_runs(status="FAILED")]
+        # What was lost in a crash gives way to the newer run that waits already.
+        assert [f for f in failed if not f.startswith("superseded")] == []
+        for data in load_state(home).data.values():
+            numbers = [v["version"] for v in app.list_versions(data)]
             assert numbers == list(range(len(numbers), 0, -1))
     assert not list((home / "scratch").iterdir())
     assert not list((home / "workers").iterdir())
@@ -197,10 +199,10 @@ def test_a_killed_demo_is_continued_by_the_next(tmp_path):
         [sys.executable, "-c", PROGRAM],
         env={**os.environ, "AERO_HOME": str(home)},
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
     ) as killed:
-        wait_until(lambda: (home / "figure.png").exists())
+        wait_until(lambda: (home / "figure.png").exists() or killed.poll() is not None)
         killed.kill()
+    assert killed.returncode == -signal.SIGKILL
     week = load_state(home).week
     with opened(home) as app:
         before = {v["id"] for name in NAMES for v in app.list_versions(name)}

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from aero.app import Aero
 from aero.db.models import (
@@ -60,8 +60,12 @@ def derived(flow_id: str, task: int, contents: Sequence[str]) -> str:
     return f"{flow_id}/{task}/{min(each[-1].lower() for each in contents)}"
 
 
-class Violation(AssertionError):
+class Violation(AssertionError):  # noqa: N818 -- that is what it is
     """The workspace is not as the laws say."""
+
+
+class Killed(BaseException):
+    """The process is no more."""
 
 
 @dataclass
@@ -150,8 +154,14 @@ class World:
         self.dispatcher.wake()
         self.dispatcher.step()
         claimed = {run.slot: run for run in self.model.claim(self.owner)}
-        for task, future in self.workers.taken:
-            slot = task["aero"]["flow_id"], task["aero"]["task"]
+        # Ids are random; a history must be the same whenever it is played.
+        flows = list(self.model.flows)
+        taken = {
+            (task["aero"]["flow_id"], task["aero"]["task"]): (task, future)
+            for task, future in self.workers.taken
+        }
+        for slot in sorted(taken, key=lambda s: (flows.index(s[0]), s[1])):
+            task, future = taken[slot]
             run = claimed.pop(slot, None)
             if run is None:
                 raise Violation(f"{slot} was started, and should not have been")
@@ -161,6 +171,8 @@ class World:
             self.submissions.append(
                 Submission(task, future, self.owner, run, run.claim)
             )
+        if len(taken) < len(self.workers.taken):
+            raise Violation(f"a slot was started twice: {self.workers.taken}")
         self.workers.taken.clear()
         if claimed:
             raise Violation(f"{list(claimed)} should have been started")
@@ -181,6 +193,34 @@ class World:
         self.app._db.dispose()
         self._forget(self.owner)
         self.open(gone=self.owner)
+
+    def die(self, a: int, b: int) -> None:
+        """The process is gone when a run's last transaction is about to commit."""
+        held = {s.run.slot: s for s in self.submissions if s.owner == self.owner}
+        if not held:
+            return
+        sub = list(held.values())[a % len(held)]
+        if not self.model.holds(sub.run, sub.claim):
+            return
+        polled = dict(self.model.flows[sub.run.slot[0]].polled)
+        _, _, answer = self._work(sub, 0)
+        self.model.flows[sub.run.slot[0]].polled = polled
+        sub.future.set_result(answer)
+        db = self.app.db
+        write = db.write
+
+        def killed(work: Callable[[Connection], Any]) -> Any:
+            def and_dies(tx: Connection) -> None:
+                work(tx)
+                raise Killed
+
+            return write(and_dies)
+
+        db.write = killed
+        try:
+            self.dispatcher._finish_all()
+        except Killed:
+            self.crash()
 
     def stall(self, a: int = 0, b: int = 0) -> None:
         """The process stands still, and may go on whenever it likes."""
@@ -666,7 +706,7 @@ EVENTS = (
     *("tick", "tick", "forwards", "forwards", "backwards"),
     *("run", "run", "pause", "resume", "cancel", "retry", "delete"),
     *("touch", "mute", "trouble"),
-    *("restart", "crash", "stall", "beat"),
+    *("restart", "crash", "die", "stall", "beat"),
 )
 
 

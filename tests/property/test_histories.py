@@ -1,6 +1,5 @@
 """Random histories never lose, double or reorder a run or version."""
 
-import itertools
 import shutil
 from pathlib import Path
 

@@ -65,7 +65,7 @@ class Engine:
     @property
     def running(self) -> bool:
         """Whether scheduler and dispatcher run in the background."""
-        return self._thread is not None
+        return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
         """Run scheduler and dispatcher in the background."""

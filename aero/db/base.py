@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from sqlalchemy import JSON, DateTime, MetaData, String, Text, Uuid
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -41,6 +40,22 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC)
 
 
+class JsonValue(TypeDecorator[Any]):
+    """A JSON value, `None` being NULL; on PostgreSQL it is stored as JSONB."""
+
+    impl = JSON
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        """Return the type that the dialect stores."""
+        if dialect.name != "postgresql":
+            return dialect.type_descriptor(JSON(none_as_null=True))
+        # Imported only where it is used: it brings asyncio with it.
+        from sqlalchemy.dialects.postgresql import JSONB
+
+        return dialect.type_descriptor(JSONB(none_as_null=True))
+
+
 class Base(DeclarativeBase):
     """Base of all tables."""
 
@@ -55,12 +70,8 @@ class Base(DeclarativeBase):
     )
     type_annotation_map = {  # noqa: RUF012 -- SQLAlchemy reads it off the class
         datetime: UtcDateTime(),
-        dict[str, Any]: JSON(none_as_null=True).with_variant(
-            JSONB(none_as_null=True), "postgresql"
-        ),
-        Any: JSON(none_as_null=True).with_variant(
-            JSONB(none_as_null=True), "postgresql"
-        ),
+        dict[str, Any]: JsonValue(),
+        Any: JsonValue(),
         str: Text(),
     }
 

@@ -6,6 +6,7 @@ executed with parameters: building one costs several times what executing it doe
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 from sqlalchemy import (
@@ -17,7 +18,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from aero.db.base import Base
 
@@ -38,11 +38,15 @@ def by_key(model: type[Base], *keys: Any) -> Any:
     return update(table(model)).where(*matches)
 
 
+def _insert_of(dialect: str) -> Any:
+    # Only the dialect in use is imported.
+    return import_module(f"sqlalchemy.dialects.{dialect}").insert
+
+
 @lru_cache
 def ignoring(model: type[Base], dialect: str) -> Any:
     """Return an INSERT that skips rows that are there already."""
-    make = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    return make(table(model)).on_conflict_do_nothing()
+    return _insert_of(dialect)(table(model)).on_conflict_do_nothing()
 
 
 def insert_ignore(tx: Connection, model: type[Base]) -> Any:
@@ -54,8 +58,7 @@ def insert_ignore(tx: Connection, model: type[Base]) -> Any:
 def _upserting(
     model: type[Base], dialect: str, names: tuple[str, ...], keys: tuple[str, ...]
 ) -> Any:
-    make = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    statement = make(table(model))
+    statement = _insert_of(dialect)(table(model))
     changed = {name: statement.excluded[name] for name in names if name not in keys}
     return statement.on_conflict_do_update(index_elements=list(keys), set_=changed)
 

@@ -199,7 +199,8 @@ def _note(name: str, entry: Json, answer: Fetched | NotModified, *, same: bool) 
         return
     entry.update(etag=answer.etag, last_modified=answer.last_modified)
     if same:
-        entry["not_modified"] = True
+        # The same bytes under new validators, which the next poll is to send.
+        entry.update(not_modified=True, retrieved_at=isoformat(answer.retrieved_at))
         return
     stored = storage_of(name, entry).put(answer.path, sha256=answer.sha256, move=True)
     entry.update(

@@ -347,6 +347,10 @@ class Dispatcher:
         except FencedError as error:
             log.warning("%s", error, extra={"run_id": held.run.id})
             return
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            # What the worker answered is not what a worker answers.
+            self._fail(held, failure_of(error))
+            return
         except SQLAlchemyError as error:
             self._fail(held, failure_of(error))
             return

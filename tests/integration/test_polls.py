@@ -70,3 +70,16 @@ def test_a_poll_for_one_task_of_a_sweep_says_nothing_of_another(
     assert app.get_run(second["id"])["status"] == "SUCCEEDED"
     found = [(v["version"], v["task"]) for v in app.list_versions("series")]
     assert sorted(found)[2:] == [(3, 0), (4, 1)]
+
+
+def test_validators_of_the_same_bytes_are_kept(app: Aero, publisher: Publisher) -> None:
+    url = publisher.publish("series", "same", etag="one")
+    flow = app.register_flow(
+        "local", None, None, {"series": {"url": url}}, policy="INGESTION"
+    )
+    app.run_until_idle(10)
+    publisher.publish("series", "same", etag="two")
+    polls = [app.run_flow(flow["id"], timeout=10) for _ in range(2)]
+    assert [poll["status"] for poll in polls] == ["UNCHANGED"] * 2
+    transferred = [app.get_run(poll["id"])["steps"][0]["bytes"] for poll in polls]
+    assert transferred == [len("same"), 0]

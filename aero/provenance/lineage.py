@@ -124,11 +124,11 @@ def _follow_reproductions(
     while True:
         seen = reachable(roots, "down", depth)
         rows = tx.execute(_reproduced(seen, depth)).all()
-        known = len(roots)
+        known = dict(roots)
         for row in rows:
             level = 0 if depth is None else row.depth + 1
             roots[row.key] = min(level, roots.get(row.key, level))
-        if len(roots) == known:
+        if roots == known:
             return list(dict.fromkeys((row.child, row.parent) for row in rows))
 
 

@@ -13,6 +13,7 @@ import threading
 import time
 import urllib.request
 
+import psutil
 import pytest
 
 import aero.demo
@@ -34,6 +35,10 @@ def run(home, **options):
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(shown):
         patch.setenv("AERO_HOME", str(home))
         code = aero.demo.main(**options)
+    # Loky's tracker of semaphores serves the whole process.
+    children = psutil.Process().children(recursive=True)
+    left = [child.cmdline() for child in children]
+    assert [words for words in left if not re.search("track", " ".join(words))] == []
     return code, shown.getvalue()
 
 
@@ -145,7 +150,19 @@ def test_the_printed_commands_work_in_a_new_shell(first, tmp_path):
         assert done.returncode == 0, done.stderr
     table = (tmp_path / "cholera_rt.csv").read_text()
     assert table.startswith("date,incidence,mean,sd,lower,upper\n")
-    assert serve.endswith("demo --serve")
+    with subprocess.Popen(
+        ["/bin/sh", "-c", serve],
+        env=clean,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as served:
+        url = f"http://127.0.0.1:{load_state(home).port}/cholera.csv"
+        wait_until(lambda: answers(url) or served.poll() is not None)
+        os.killpg(served.pid, signal.SIGTERM)
+        assert "flows are paused" in served.communicate(timeout=60)[0]
+    assert_at_rest(home)
 
 
 def wait_until(holds, timeout=60.0):

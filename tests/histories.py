@@ -23,6 +23,7 @@ from aero.db.models import (
     DataVersion,
     Flow,
     FlowOutput,
+    Function,
     Provenance,
     ProvenanceDerivation,
     Run,
@@ -122,10 +123,9 @@ class World:
         folder.mkdir(parents=True)
         shutil.copyfile(template, folder / "aero.db")
         self.open()
-        self.functions = {
-            "clean": self.app.register_function(clean),
-            "analyse": self.app.register_function(analyse),
-        }
+        with self.app.db.read() as tx:
+            rows = tx.execute(select(Function.name, Function.id)).all()
+        self.functions = dict(rows)
 
     # -- processes ------------------------------------------------------------------
 
@@ -291,7 +291,8 @@ class World:
             return
         chosen = [known[a % len(known)], known[(a // 3 + b) % len(known)]]
         inputs: dict[str, dict[str, Any]] = {
-            name: {"id": data} for name, data in zip("xy", dict.fromkeys(chosen))
+            name: {"id": data}
+            for name, data in zip("xy", dict.fromkeys(chosen), strict=False)
         }
         if b % 5 == 4 and self.model.versions[chosen[0]]:
             inputs["x"]["version"] = 1
@@ -439,7 +440,9 @@ class World:
         else:
             self.model.fail(sub.run, fault)
 
-    def _work(self, sub: Submission, how: int) -> tuple[str | None, Any, Any]:
+    def _work(  # noqa: C901 -- a worker's whole day
+        self, sub: Submission, how: int
+    ) -> tuple[str | None, Any, Any]:
         """Return whose fault it is, the contents made, and what the worker says."""
         if how == 7:
             return "lost", None, WorkerLostError()
@@ -464,6 +467,9 @@ class World:
                 fault = "lost" if source.trouble == "unavailable" else "source"
                 return fault, None, result
             if self._same(source, entry):
+                if entry["etag"] != source.etag:
+                    moment = self.clock().isoformat()
+                    entry.update(etag=source.etag, retrieved_at=moment)
                 result["unchanged"] = entry["not_modified"] = True
                 # Told by what the law says, not by what the payload said.
                 if flow.polled.get(task) == source.content:
@@ -696,6 +702,14 @@ class World:
         ]
         if any(behind) if flow.policy == "ANY" else all(behind):
             raise Violation(f"{flow.id} never used {newest}")
+
+
+def make_template(home: Path) -> Path:
+    """Make the empty workspace that histories begin with; return its database."""
+    with make_app(home) as app:
+        app.register_function(clean)
+        app.register_function(analyse)
+    return home / "aero.db"
 
 
 EVENTS = (

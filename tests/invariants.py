@@ -71,7 +71,7 @@ def _versions(tx: Connection) -> Iterator[str]:
             yield f"the versions of Data {data_id} are not contiguous: {found}"
 
 
-def _records(tx: Connection) -> Iterator[str]:
+def _records(tx: Connection) -> Iterator[str]:  # noqa: C901 -- a list of laws
     runs = {row.id: row for row in _rows(tx, Run.id, Run.flow_id, Run.status)}
     records = _rows(tx, Provenance.id, Provenance.run_id, Provenance.flow_id)
     new = defaultdict(list)

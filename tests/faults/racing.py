@@ -6,6 +6,7 @@ Violation where a law did not hold. There are no sleeps that anything depends on
 """
 
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,7 +44,7 @@ class Work(threading.Thread):
     def run(self) -> None:
         try:
             self.result = self._work()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- the scenario judges it
             self.error = error
 
     def end(self) -> Any:
@@ -185,7 +186,7 @@ def race(url: str, home: Path) -> Iterator[Race]:
         yield Race(app, workers)
 
 
-# -- the scenarios -----------------------------------------------------------------------
+# -- the scenarios -----------------------------------------------------------------
 
 
 def two_inputs_at_once(on: Race) -> None:
@@ -358,7 +359,32 @@ def retry_beside_delete(on: Race) -> None:
     on.sound()
 
 
+def claims_no_more_than_asked(on: Race) -> None:
+    """A claim of three takes three, whatever plan the database makes."""
+    for _ in range(12):
+        on.source()
+
+    def work(tx: Any) -> Any:
+        # What is left is the plan that asks for the three once for every run.
+        for way in ("hashjoin", "mergejoin", "hashagg", "sort", "material"):
+            tx.execute(text(f"SET LOCAL enable_{way} = off"))
+        return aero.db.queries.runs.claim(
+            tx,
+            now=on.app.db.now(tx),
+            lease_expires=on.app.db.now(tx),
+            claim_id=str(uuid.uuid4()),
+            claimed_by=on.dispatcher._here.id,
+            endpoints=["local"],
+            limit=3,
+        )
+
+    claimed = on.app.db.write(work)
+    if len(claimed) != 3:
+        raise Violation(f"a claim of three took {len(claimed)}")
+
+
 SCENARIOS = (
+    claims_no_more_than_asked,
     two_inputs_at_once,
     registration_beside_first_commit,
     commit_beside_registration,

@@ -20,10 +20,9 @@ from aero.db.queries import versions as version_queries
 from aero.db.queries.common import lock_rows
 from aero.db.session import Database
 from aero.runs.dispatch import Dispatcher
-from aero.testing import make_app
 from tests.faults import racing
 from tests.faults.racing import Race, race
-from tests.histories import Event, Violation, play
+from tests.histories import Event, Violation, make_template, play
 
 Switch = Callable[[pytest.MonkeyPatch], None]
 
@@ -122,7 +121,7 @@ def joins_without_asking(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(run_queries, "join_pending", join_pending)
 
 
-# -- histories, on SQLite --------------------------------------------------------------
+# -- histories, on SQLite ----------------------------------------------------------
 
 # A stalled process's run is taken over by another; then the first one goes on.
 TAKEN_OVER: list[Event] = [
@@ -170,10 +169,7 @@ DIED_BEFORE_COMMIT: list[Event] = [
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("template")
-    with make_app(home) as app:
-        _ = app.db
-    return home / "aero.db"
+    return make_template(tmp_path_factory.mktemp("template"))
 
 
 @pytest.mark.parametrize(
@@ -199,7 +195,7 @@ def test_histories_need(
         play(history, tmp_path / "off", template)
 
 
-# -- races, on PostgreSQL ----------------------------------------------------------------
+# -- races, on PostgreSQL ----------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aero.testing import make_app
-from tests.histories import EVENTS, Event, play
+from tests.histories import EVENTS, Event, make_template, play
 
 EVENT = st.tuples(st.sampled_from(EVENTS), st.integers(0, 11), st.integers(0, 11))
 START: list[Event] = [("source", 0, 0), ("source", 1, 1), ("analysis", 0, 0)]
@@ -16,10 +15,7 @@ START: list[Event] = [("source", 0, 0), ("source", 1, 1), ("analysis", 0, 0)]
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("template")
-    with make_app(home) as app:
-        _ = app.db
-    return home / "aero.db"
+    return make_template(tmp_path_factory.mktemp("template"))
 
 
 @given(st.lists(EVENT, min_size=20, max_size=60))

@@ -186,10 +186,13 @@ def _claiming() -> Any:
         .order_by(Run.priority.desc(), Run.created_at, Run.id)
         .limit(bindparam("most", type_=Integer()))
         .with_for_update(skip_locked=True, of=Run)
+        # Or a plan might ask again for every row, and lock others each time.
+        .cte("waiting")
+        .prefix_with("MATERIALIZED")
     )
     return (
         update(Run)
-        .where(Run.id.in_(waiting.scalar_subquery()))
+        .where(Run.id.in_(select(waiting.c.id).scalar_subquery()))
         .returning(*_HEAD, Run.priority, Run.created_at)
     )
 

@@ -20,7 +20,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @given(st.lists(EVENT, min_size=20, max_size=60))
 @settings(
-    max_examples=60,
+    max_examples=50,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
@@ -33,3 +33,35 @@ def test_a_random_history_obeys_the_laws(
         play([*START, *history], folder / "home", template)
     finally:
         shutil.rmtree(folder)
+
+
+def test_updates_that_arrive_while_a_flow_runs_are_not_lost(
+    template: Path, tmp_path: Path
+) -> None:
+    poll: list[Event] = [("forwards", 0, 2), ("tick", 0, 0), ("claim", 0, 0)]
+    history: list[Event] = [
+        ("source", 0, 0),
+        ("analysis", 0, 0),
+        ("claim", 0, 0),
+        ("finish", 0, 0),
+        ("claim", 0, 0),
+        # The analysis has version 1 in its hands from here on.
+        ("publish", 0, 2),
+        *poll,
+        ("finish", 1, 0),
+        ("publish", 0, 3),
+        *poll,
+        ("finish", 1, 0),
+        ("finish", 0, 0),
+        ("claim", 0, 0),
+        ("finish", 0, 0),
+    ]
+    world = play(history, tmp_path / "home", template)
+    source, analysis = world.model.flows.values()
+    assert [c for _, c in world.model.versions[source.outputs["out"]]] == [
+        "a",
+        "b",
+        "c",
+    ]
+    assert world.model.used[analysis.id, 0, "x"] == 3
+    assert analysis.records == 2

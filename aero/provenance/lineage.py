@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from sqlalchemy import Connection, Subquery, case, select
+from sqlalchemy import Connection, Subquery, case, or_, select
 
 from aero.clock import isoformat
 from aero.db.models import (
@@ -17,6 +17,7 @@ from aero.db.models import (
     ProvenanceSource,
     VersionEdge,
 )
+from aero.error import InvalidValueError
 from aero.types import Json
 
 Direction = Literal["up", "down"]
@@ -98,7 +99,14 @@ def lineage(
         version: The version's row.
         direction: `up` to what it was made from, `down` to what it went into.
         depth: How many steps at most; None for all.
+
+    Raises:
+        InvalidValueError: There is no such direction.
     """
+    if direction not in get_args(Direction):
+        raise InvalidValueError(
+            f"There is no direction {direction!r}: write 'up' or 'down'."
+        )
     roots = {version.key: 0}
     reproductions: list[tuple[str, str]] = []
     if direction == "down":
@@ -190,30 +198,52 @@ def _nodes(
                 Function.id.label("function_id"),
                 Function.name.label("function_name"),
                 Function.source_sha256,
-                ProvenanceSource.url,
-                ProvenanceSource.final_url,
-                ProvenanceSource.etag,
-                ProvenanceSource.sha256,
-                ProvenanceSource.size,
-                ProvenanceSource.retrieved_at,
             )
             .join(DataVersion, DataVersion.id == ProvenanceContribution.version_id)
             .join(keys, keys.c.key == key)
             .join(Provenance, Provenance.id == ProvenanceContribution.provenance_id)
             .outerjoin(Function, Function.id == Provenance.function_id)
-            .outerjoin(
-                ProvenanceSource,
-                (ProvenanceSource.provenance_id == Provenance.id)
-                & (ProvenanceSource.name == ProvenanceContribution.name),
-            )
             .where(ProvenanceContribution.is_new.is_(True))
         )
     }
+    downloads = _downloads(tx, keys)
     ordered = sorted(rows, key=lambda row: row.key != root)
-    return {row.id: _node(row, made.get(row.id)) for row in ordered}
+    return {
+        row.id: _node(row, made.get(row.id), downloads.get(row.id, []))
+        for row in ordered
+    }
 
 
-def _node(row: Any, maker: Any) -> Json:
+def _downloads(tx: Connection, keys: Subquery) -> dict[str, list[Any]]:
+    """Return version id -> what was downloaded to make it, its own source first.
+
+    A function was given everything that its run downloaded; without one, each output
+    is its own download.
+    """
+    own = ProvenanceSource.name == ProvenanceContribution.name
+    rows = tx.execute(
+        select(*ProvenanceSource.__table__.c, ProvenanceContribution.version_id)
+        .join(
+            ProvenanceContribution,
+            ProvenanceContribution.provenance_id == ProvenanceSource.provenance_id,
+        )
+        .join(Provenance, Provenance.id == ProvenanceSource.provenance_id)
+        .join(DataVersion, DataVersion.id == ProvenanceContribution.version_id)
+        .join(keys, keys.c.key == DataVersion.key)
+        .where(
+            ProvenanceContribution.is_new.is_(True),
+            or_(own, Provenance.function_id.is_not(None)),
+        )
+        .order_by(case((own, 0), else_=1), ProvenanceSource.name)
+    )
+    found: dict[str, list[Any]] = {}
+    for row in rows:
+        found.setdefault(row.version_id, []).append(row)
+    return found
+
+
+def _node(row: Any, maker: Any, downloads: Sequence[Any]) -> Json:
+    sources = [_source(download) for download in downloads]
     node: Json = {
         "id": row.id,
         "data_id": row.data_id,
@@ -227,7 +257,8 @@ def _node(row: Any, maker: Any) -> Json:
         "flow_id": None,
         "provenance_id": None,
         "function": None,
-        "source": None,
+        "source": sources[0] if sources else None,
+        "sources": sources,
     }
     if maker is None:
         return node
@@ -242,16 +273,18 @@ def _node(row: Any, maker: Any) -> Json:
             "name": maker.function_name,
             "sha256": maker.source_sha256,
         }
-    if maker.url is not None:
-        node["source"] = {
-            "url": maker.url,
-            "final_url": maker.final_url,
-            "etag": maker.etag,
-            "sha256": maker.sha256,
-            "size": maker.size,
-            "retrieved_at": isoformat(maker.retrieved_at),
-        }
     return node
+
+
+def _source(download: Any) -> Json:
+    return {
+        "url": download.url,
+        "final_url": download.final_url,
+        "etag": download.etag,
+        "sha256": download.sha256,
+        "size": download.size,
+        "retrieved_at": isoformat(download.retrieved_at),
+    }
 
 
 def provenance_of(tx: Connection, version_id: str) -> list[str]:

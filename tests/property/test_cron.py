@@ -84,7 +84,9 @@ def parts(
     last = draw(st.integers(first, high))
     # "7" may begin a range, "sun" would begin it with 0.
     begin = str(first) if names == WEEKDAYS else draw(spelled(first, names, low))
-    end = draw(spelled(last, names, low))
+    # "sun" after 0 ends with that very Sunday, "7" with the next.
+    whole_week = names == WEEKDAYS and (first, last) == (0, 7)
+    end = "7" if whole_week else draw(spelled(last, names, low))
     return f"{begin}-{end}{suffix}", frozenset(range(first, last + 1, step))
 
 

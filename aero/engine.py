@@ -13,7 +13,8 @@ from aero.config import ClientConf
 from aero.db.queries import flows as flow_queries
 from aero.db.queries import runs as run_queries
 from aero.db.session import Database
-from aero.runs.dispatch import Dispatcher, DispatchSettings, Listener
+from aero.runs.claiming import DispatchSettings
+from aero.runs.dispatch import Dispatcher, Listener
 from aero.runs.presence import Presence
 from aero.scheduling import Scheduler, tick
 from aero.types import LOCAL, Json

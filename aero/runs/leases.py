@@ -1,0 +1,114 @@
+"""Keeps what this process holds, and recovers what a lost one held."""
+
+import shutil
+from collections.abc import Collection, Mapping
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from aero.clock import utc_now
+from aero.db.models import Flow
+from aero.db.queries import runs as run_queries
+from aero.db.queries.common import lock_rows
+from aero.db.session import Database
+from aero.runs import lifecycle, presence
+from aero.runs.lifecycle import Failure
+from aero.storage import open_storage
+from aero.types import RunStatus
+
+Claims = Mapping[str, str]
+"""Run id -> the claim it is held by."""
+
+
+def beat(
+    db: Database, here: presence.Presence, claims: Claims, seconds: float
+) -> set[str]:
+    """Say that this process lives and extend its leases; return what is still held."""
+
+    def work(tx: Connection) -> set[str]:
+        now = db.now(tx)
+        presence.beat(tx, here, now)
+        if not claims:
+            return set()
+        return run_queries.extend_leases(tx, claims, now + timedelta(seconds=seconds))
+
+    return db.write(work)
+
+
+def still_held(db: Database, claims: Claims) -> set[str]:
+    """Return those runs that no other process cancelled or took."""
+    with db.read() as tx:
+        return run_queries.still_held(tx, claims)
+
+
+def recover(db: Database, here: presence.Presence, held: Collection[str]) -> None:
+    """End the attempts of processes that are gone or whose leases ran out."""
+    with db.read() as tx:
+        known = {*run_queries.claimants(tx), *presence.known(tx)}
+        gone = here.lost(known)
+        lost = run_queries.expired(tx, db.now(tx), gone)
+    for run in lost:
+        if run.id not in held:
+            db.write(partial(_lose, db, run=run))
+    if gone:
+        db.write(lambda tx: presence.depart(tx, gone))
+        for name in gone:
+            here.forget(name)
+
+
+def _lose(db: Database, tx: Connection, run: Any) -> None:
+    lock_rows(tx, Flow, [run.flow_id])
+    failure = Failure(
+        type="WorkerLostError",
+        message="The process that worked on the run is gone.",
+        fault="lost",
+    )
+    lifecycle.fail(tx, db.now(tx), run, failure, retries=0)
+
+
+def hand_back(db: Database, run: Any) -> None:
+    """Make a run PENDING again as if it had not been claimed."""
+    db.write(partial(_hand_back, db, run=run))
+
+
+def _hand_back(db: Database, tx: Connection, run: Any) -> None:
+    lock_rows(tx, Flow, [run.flow_id])
+    if run_queries.has_pending(tx, run.flow_id, run.task, run.source_key):
+        stopped = Failure(
+            type="Stopped", message="The process was stopped.", fault="lost"
+        )
+        lifecycle.fail(tx, db.now(tx), run, stopped, retries=0)
+        return
+    run_queries.leave_running(
+        tx,
+        run.id,
+        run.claim,
+        status=RunStatus.PENDING.value,
+        attempt=run.attempt + 1,
+        claim=None,
+        claimed_by=None,
+        started_at=None,
+    )
+
+
+def sweep(db: Database, scratch: Path, storage: str) -> None:
+    """Remove what runs left in scratch and store whose process was killed."""
+    moment = utc_now()
+    with db.read() as tx:
+        living = run_queries.running_ids(tx)
+    if not living:
+        # Files have this machine's time, whatever the workspace's clock says.
+        open_storage(storage).clean_temp(moment)
+    for entry in scratch.iterdir():
+        if entry.name.partition(".")[0] not in living:
+            _remove(entry)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

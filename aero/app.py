@@ -1,6 +1,7 @@
 """`Aero`: the composition root, one thin method per use case."""
 
 import getpass
+import os
 import socket
 import threading
 import uuid
@@ -69,7 +70,7 @@ class Aero:
         listener: Listener | None = None,
     ) -> None:
         self.settings = settings or load_conf()
-        self.owner = getpass.getuser()
+        self.owner = _user()
         self.agent = f"{self.owner}@{socket.gethostname()}"
         self.storage_location = local_location(self.settings.store)
         self._db = Database(self.settings.database_url, clock=clock)
@@ -611,3 +612,10 @@ class Aero:
     def waiting_note(self) -> str | None:
         """Return what to say when something could run and nobody is there to do it."""
         return status.waiting_note(self._db, running=self.engine.running)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container a user may have no name
+        return str(os.getuid())

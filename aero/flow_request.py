@@ -367,9 +367,10 @@ def _positive(name: str, value: Any) -> float | None:
     if value is None:
         return None
     good = isinstance(value, int | float) and not isinstance(value, bool)
-    if not good or not 0 < value < float("inf"):
+    if not good or not 0 < value <= triggers.TIMER_MAX:
         raise InvalidValueError(
-            f"{name} is {value!r}: write a number of seconds above 0."
+            f"{name} is {value!r}: write a number of seconds above 0, up to "
+            f"{triggers.TIMER_MAX}."
         )
     return float(value)
 

@@ -76,11 +76,6 @@ def _advance(row: Any, now: datetime) -> datetime | None:
     return triggers.next_due(schedule, now, row.next_due)
 
 
-def next_after_pause(row: Any, now: datetime) -> datetime | None:
-    """Return the next due time of a flow that is resumed now."""
-    return _advance(row, now) if row.next_due is not None else None
-
-
 class Scheduler:
     """Ticks in a background thread, asleep until the next flow is due."""
 

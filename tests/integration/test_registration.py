@@ -1,6 +1,7 @@
 """Registering functions and flows: records, duplicates, cycles, refusals."""
 
 import json
+import os
 import uuid
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -552,3 +553,13 @@ def test_a_deleted_flow_is_not_triggered(app, publisher, cases):
     app.run_flow(writer["flow_id"])
     app.run_until_idle(10)
     assert app.get_data(made(flow))["available_versions"] == 1
+
+
+@pytest.mark.parametrize("error", [KeyError("uid"), OSError("no name")])
+def test_a_user_without_a_name_owns_things_by_number(tmp_path, monkeypatch, error):
+    def nameless():
+        raise error
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    with make_app(tmp_path / "nameless") as app:
+        assert app.owner == str(os.getuid())

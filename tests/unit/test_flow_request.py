@@ -179,6 +179,7 @@ WRONG = {
     "priority huge": (lambda: request(priority=-(2**70)), "whole number"),
     "timeout 0": (lambda: request(timeout=0), "above 0"),
     "timeout inf": (lambda: request(timeout=float("inf")), "above 0"),
+    "timeout huge": (lambda: request(timeout=1e300), "above 0"),
     "timeout text": (lambda: request(timeout="1"), "above 0"),
     "tags text": (lambda: request(tags="flu"), "list of words"),
     "tags number": (lambda: request(tags=5), "list of words"),

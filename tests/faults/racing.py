@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
+import aero.db.queries.claims
 import aero.db.queries.flows
 import aero.db.queries.runs
 import aero.registration
@@ -277,7 +278,7 @@ def join_beside_claim(on: Race) -> None:
     flow, _ = on.analysis(data, policy="ANY")
     newer = _second_poll(on, source, but=flow)
     ended = on.meet(
-        on.held, lambda: on.commit(newer, "b"), at=(aero.db.queries.runs, "claim")
+        on.held, lambda: on.commit(newer, "b"), at=(aero.db.queries.claims, "claim")
     )
     on.sound(*ended)
     found = on.running(flow), on.waiting(flow)
@@ -368,7 +369,7 @@ def claims_no_more_than_asked(on: Race) -> None:
         # What is left is the plan that asks for the three once for every run.
         for way in ("hashjoin", "mergejoin", "hashagg", "sort", "material"):
             tx.execute(text(f"SET LOCAL enable_{way} = off"))
-        return aero.db.queries.runs.claim(
+        return aero.db.queries.claims.claim(
             tx,
             now=on.app.db.now(tx),
             lease_expires=on.app.db.now(tx),

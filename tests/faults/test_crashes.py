@@ -1,5 +1,6 @@
 """Killed at any instruction: on restart every run ends, nothing is lost or doubled."""
 
+import contextlib
 import itertools
 import os
 import random
@@ -104,7 +105,7 @@ def _others(mark: str, known: int) -> list[str]:
 def test_killed_a_hundred_times_at_random(tmp_path: Path, server: Loopback) -> None:
     seeded = random.Random(1849)
     home, executed = tmp_path / "home", tmp_path / "executed"
-    _publish(server, sources=SOURCES, rounds=ROUNDS)
+    _publish(server, sources=SOURCES, rounds=10 * ROUNDS)
     life: dict[str, Any] = {
         "home": str(home),
         "server": server.url,
@@ -125,20 +126,24 @@ def test_killed_a_hundred_times_at_random(tmp_path: Path, server: Loopback) -> N
                     time.sleep(seeded.uniform(0.0, 0.5))
                 else:
                     time.sleep(seeded.uniform(0.0, 0.5))
-                (os.killpg if kills % 3 == 0 else os.kill)(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    (os.killpg if kills % 3 == 0 else os.kill)(pid, signal.SIGKILL)
             said = lives.said("done")
             if said.startswith("ended -9"):
                 kills += 1
                 continue
             assert not said.startswith("ended"), said
-            assert lives.said("ended") == "0"
-            break
+            assert lives.said("ended") in {"0", "-9"}
+            if kills >= KILLS:
+                break
+            # A quick machine: there must be work for as long as there are kills.
+            life["rounds"] += 1
         seconds = time.monotonic() - began
         deadline = time.monotonic() + 10
         while _others(mark, lives.pid) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert _others(mark, lives.pid) == []
-    figures = _check(home, executed, sources=SOURCES, rounds=ROUNDS)
+    figures = _check(home, executed, sources=SOURCES, rounds=life["rounds"])
     print(
         f"{kills} kills ({ready} at work), {started} starts, {figures}, {seconds:.0f} s"
     )

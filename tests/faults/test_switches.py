@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select, text, update
 
 import aero.runs.commit
 from aero.db.models import Data, Flow, Run
+from aero.db.queries import claims as claim_queries
 from aero.db.queries import flows as flow_queries
 from aero.db.queries import runs as run_queries
 from aero.db.queries import versions as version_queries
@@ -26,11 +27,17 @@ from tests.histories import Event, Violation, make_template, play
 
 Switch = Callable[[pytest.MonkeyPatch], None]
 
-LOCKING = ("aero.app", "aero.registration", "aero.runs.commit", "aero.runs.dispatch")
+LOCKING = (
+    "aero.app",
+    "aero.registration",
+    "aero.runs.commit",
+    "aero.runs.dispatch",
+    "aero.runs.leases",
+)
 
 
 def no_claim_fence(patch: pytest.MonkeyPatch) -> None:
-    leave = run_queries.leave_running
+    leave = claim_queries.leave_running
 
     def leave_running(
         tx: Connection, run_id: str, claim_id: str | None, **values: Any
@@ -38,7 +45,7 @@ def no_claim_fence(patch: pytest.MonkeyPatch) -> None:
         now = tx.execute(select(Run.claim).where(Run.id == run_id)).scalar_one()
         return leave(tx, run_id, now, **values)
 
-    patch.setattr(run_queries, "leave_running", leave_running)
+    patch.setattr(claim_queries, "leave_running", leave_running)
 
 
 def running_not_counted(patch: pytest.MonkeyPatch) -> None:

@@ -125,12 +125,13 @@ class Lives:
     """Gives out processes that work on the same workspace, one after the other."""
 
     def __init__(self, mark: str, log: Path) -> None:
-        self._log = log.open("wb")
+        self.log = log
+        self._errors = log.open("wb")
         self._zygote = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.zygote"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._log,
+            stderr=self._errors,
             text=True,
             env=os.environ | {MARK: mark},
             cwd=Path(__file__).parents[2],
@@ -143,7 +144,7 @@ class Lives:
         self._zygote.stdin.close()
         self._zygote.wait(20)
         self._zygote.stdout.close()
-        self._log.close()
+        self._errors.close()
 
     @property
     def pid(self) -> int:
@@ -158,10 +159,14 @@ class Lives:
 
     def said(self, *wanted: str) -> str:
         """Return what was said after one of these words, or how the life ended."""
-        while True:
-            word, _, rest = self._zygote.stdout.readline().strip().partition(" ")
-            if word in wanted or word in {"ended", ""}:
-                return rest if word in wanted else f"ended {rest}"
+        # Whatever else a life or its workers print is none of the words.
+        for line in iter(self._zygote.stdout.readline, ""):
+            word, _, rest = line.strip().partition(" ")
+            if word in wanted:
+                return rest
+            if word == "ended":
+                return f"ended {rest}"
+        return f"ended with {self._zygote.wait(10)}: {self.log.read_text()[-4000:]}"
 
 
 def _serve() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from aero.db.queries import claims as claim_queries
 from aero.db.queries import definitions as definition_queries
 from aero.db.queries import events as event_queries
 from aero.db.queries import provenance as provenance_queries
@@ -92,7 +93,7 @@ class Claimer:
 
     def _take(self, tx: Connection, room: int) -> list[Held]:
         now = self._db.now(tx)
-        rows = run_queries.claim(
+        rows = claim_queries.claim(
             tx,
             now=now,
             lease_expires=now + timedelta(seconds=self._settings.lease),

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from aero.db.models import Data, Flow
+from aero.db.queries import claims as claim_queries
 from aero.db.queries import flows as flow_queries
 from aero.db.queries import provenance as provenance_queries
 from aero.db.queries import runs as run_queries
@@ -107,7 +108,7 @@ def _fence(
     tx: Connection, now: datetime, run: Any, status: RunStatus, result: Json
 ) -> RunStatus | None:
     """Leave RUNNING; return how the run had ended if this claim ended it before."""
-    if run_queries.leave_running(
+    if claim_queries.leave_running(
         tx,
         run.id,
         run.claim,

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from aero.clock import utc_now
 from aero.db.models import Flow
+from aero.db.queries import claims as claim_queries
 from aero.db.queries import runs as run_queries
 from aero.db.queries.common import lock_rows
 from aero.db.session import Database
@@ -33,7 +34,7 @@ def beat(
         presence.beat(tx, here, now)
         if not claims:
             return set()
-        return run_queries.extend_leases(tx, claims, now + timedelta(seconds=seconds))
+        return claim_queries.extend_leases(tx, claims, now + timedelta(seconds=seconds))
 
     return db.write(work)
 
@@ -41,15 +42,15 @@ def beat(
 def still_held(db: Database, claims: Claims) -> set[str]:
     """Return those runs that no other process cancelled or took."""
     with db.read() as tx:
-        return run_queries.still_held(tx, claims)
+        return claim_queries.still_held(tx, claims)
 
 
 def recover(db: Database, here: presence.Presence, held: Collection[str]) -> None:
     """End the attempts of processes that are gone or whose leases ran out."""
     with db.read() as tx:
-        known = {*run_queries.claimants(tx), *presence.known(tx)}
+        known = {*claim_queries.claimants(tx), *presence.known(tx)}
         gone = here.lost(known)
-        lost = run_queries.expired(tx, db.now(tx), gone)
+        lost = claim_queries.expired(tx, db.now(tx), gone)
     for run in lost:
         if run.id not in held:
             db.write(partial(_lose, db, run=run))
@@ -82,7 +83,7 @@ def _hand_back(db: Database, tx: Connection, run: Any) -> None:
         )
         lifecycle.fail(tx, db.now(tx), run, stopped, retries=0)
         return
-    run_queries.leave_running(
+    claim_queries.leave_running(
         tx,
         run.id,
         run.claim,
@@ -98,7 +99,7 @@ def sweep(db: Database, scratch: Path, storage: str) -> None:
     """Remove what runs left in scratch and store whose process was killed."""
     moment = utc_now()
     with db.read() as tx:
-        living = run_queries.running_ids(tx)
+        living = claim_queries.running_ids(tx)
     if not living:
         # Files have this machine's time, whatever the workspace's clock says.
         open_storage(storage).clean_temp(moment)

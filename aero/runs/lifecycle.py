@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from aero import triggers
 from aero.db.models import Flow
+from aero.db.queries import claims as claim_queries
 from aero.db.queries import flows as flow_queries
 from aero.db.queries import runs as run_queries
 from aero.db.queries.common import lock_rows
@@ -296,7 +297,7 @@ def fail(
             "claimed_by": None,
             "started_at": None,
         }
-    if not run_queries.leave_running(
+    if not claim_queries.leave_running(
         tx, run.id, run.claim, status=status.value, **ended
     ):
         return None

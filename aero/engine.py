@@ -129,6 +129,9 @@ class Engine:
 
     def _until(self, holds: Condition, timeout: float | None, *, ticking: bool) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
+        if ticking and not self.running:
+            with self._driving:
+                self._ready().enter()
         while not self._holds(holds):
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(f"Not done within {timeout} s.")

@@ -89,8 +89,7 @@ class Dispatcher:
         Returns:
             Whether a run ended.
         """
-        if not self._entered:
-            self._enter()
+        self.enter()
         done = self._finish_all()
         if time.monotonic() >= self._next_beat:
             self._beat()
@@ -136,7 +135,10 @@ class Dispatcher:
         self._here.leave()
         self._entered = False
 
-    def _enter(self) -> None:
+    def enter(self) -> None:
+        """Say that this process executes runs, and clear up after those that died."""
+        if self._entered:
+            return
         self._here.enter()
         self._entered = True
         self._settings.scratch.mkdir(parents=True, exist_ok=True)

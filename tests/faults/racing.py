@@ -63,7 +63,7 @@ class Race:
         self.number = 0
         self.function = app.register_function(analyse)
         self.dispatcher: Dispatcher = app.engine._ready()
-        self.dispatcher._enter()
+        self.dispatcher.enter()
 
     def source(self, **options: Any) -> tuple[str, str]:
         """Register an ingestion; return its id and its Data's."""

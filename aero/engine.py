@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from aero.config import ClientConf
 from aero.db.queries import flows as flow_queries
@@ -188,9 +187,10 @@ class Engine:
             while not self._stopping.is_set():
                 try:
                     self._pass(dispatcher)
-                except SQLAlchemyError:
-                    # What was held is recovered when its lease runs out.
-                    log.exception("The database did not answer; trying again.")
+                except Exception:
+                    # A dispatcher that died would leave every run waiting; what was
+                    # held is recovered when its lease runs out.
+                    log.exception("The dispatcher failed; it goes on in a moment.")
                     self._stopping.wait(1.0)
                 with self._stepped:
                     self._stepped.notify_all()

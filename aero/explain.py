@@ -31,7 +31,7 @@ def explain(
     )
     candidates = flow_queries.candidates(tx, [flow.id])
     used = flow_queries.consumed(tx, [rule])
-    states = lifecycle.input_states(rule, 0, candidates, used)
+    states = lifecycle.input_states(rule, 0, candidates, _least(used, rule))
     names = _names(tx, [c.data_id for c in candidates])
     recent = _recent(tx, flow.id)
     return {
@@ -56,10 +56,20 @@ def explain(
         ],
         "last_run": _run(recent[0]) if recent else None,
         "last_error": _last_error(recent),
-        "reason": _reason(
-            flow, rule, states, recent, endpoints=endpoints, now=now
-        ),
+        "reason": _reason(flow, rule, states, recent, endpoints=endpoints, now=now),
     }
+
+
+def _least(
+    used: flow_queries.Consumed, rule: flow_queries.FlowRule
+) -> flow_queries.Consumed:
+    """Return as task 0's what every task of a sweep has consumed."""
+    names = {name for _, _, name in used}
+    found = {
+        name: [used.get((rule.id, task, name), 0) for task in range(rule.tasks)]
+        for name in names
+    }
+    return {(rule.id, 0, name): min(each) for name, each in found.items() if min(each)}
 
 
 def _names(tx: Connection, ids: Collection[str]) -> dict[str, str]:

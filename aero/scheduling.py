@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from aero import triggers
 from aero.clock import utc_now
@@ -148,8 +147,9 @@ class Scheduler:
             with self._db.read() as tx:
                 nearest = flow_queries.next_due(tx)
                 now = self._db.now(tx)
-        except SQLAlchemyError:
-            log.exception("The database did not answer; ticking again in a moment.")
+        except Exception:
+            # A scheduler that died would leave every flow waiting.
+            log.exception("The scheduler failed; it ticks again in a moment.")
             return timedelta(seconds=1)
         ahead = LONGEST_SLEEP if nearest is None else nearest - now
         return max(timedelta(0), min(ahead, LONGEST_SLEEP))

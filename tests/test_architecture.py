@@ -31,7 +31,9 @@ HEAVY = {
 
 def loaded_after(statement: str) -> set[str]:
     """Return the top-level modules that a fresh interpreter has after `statement`."""
-    code = f"import sys\n{statement}\nprint(*{{m.partition('.')[0] for m in sys.modules}})"
+    code = (
+        f"import sys\n{statement}\nprint(*{{m.partition('.')[0] for m in sys.modules}})"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     )

@@ -53,8 +53,8 @@ def _dot(found: "Lineage") -> str:
     lines = ["digraph lineage {", "  node [shape=box];"]
     for node in found.nodes.values():
         lines.append(f"  {_quoted(node['id'])} [label={_quoted(*_label(node))}];")
-        if node["source"]:
-            url = _quoted(node["source"]["url"])
+        for source in node["sources"]:
+            url = _quoted(source["url"])
             lines.append(f"  {url} [shape=ellipse];")
             lines.append(f"  {url} -> {_quoted(node['id'])};")
     lines += [f"  {_quoted(p)} -> {_quoted(c)};" for c, p in found.edges]

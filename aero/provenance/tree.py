@@ -29,8 +29,10 @@ def tree_lines(lineage: Lineage) -> Iterator[str]:
         drawn.add(version_id)
         yield f"{own}{_line(node)}{mark}"
         found = children.get(version_id, {})
-        if lineage.direction == "up" and node["source"]:
-            yield from _source_lines(node["source"], below, last=not found)
+        sources = node["sources"] if lineage.direction == "up" else []
+        for index, source in enumerate(sources, 1):
+            last = index == len(sources) and not found
+            yield from _source_lines(source, below, last=last)
         for index, child in enumerate(reversed(found)):
             branch, gap = ("└── ", "    ") if index == 0 else ("├── ", "│   ")
             waiting.append((child, below + branch, below + gap, found[child]))

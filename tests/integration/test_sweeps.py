@@ -126,3 +126,13 @@ def test_a_sweep_on_a_timer_ticks_every_entry(app, clock, origin, tmp_path):
         (1, "SUCCEEDED"),
         (1, "UNCHANGED"),
     ]
+
+
+def test_explain_counts_as_used_what_every_entry_has_used(app, origin, sweep, tmp_path):
+    path = tmp_path / "half.json"
+    path.write_text(json.dumps([{"factor": 1}, {"factor": None}]))
+    half = analysis(app, length, {"cases": made(origin)}, config=path)
+    app.run_until_idle(10)
+    assert sorted(statuses(app, half)) == ["FAILED", "SUCCEEDED"]
+    assert app.explain(half["id"])["inputs"][0]["consumed"] is None
+    assert app.explain(sweep["id"])["inputs"][0]["consumed"] == 1

@@ -12,7 +12,7 @@ def node(name, *, source=None, function="f", sha256="a" * 64):
         "version": 3,
         "sha256": sha256,
         "function": function and {"name": function},
-        "source": source and {"url": source, "sha256": RAW},
+        "sources": [{"url": url, "sha256": RAW} for url in source or []],
     }
 
 
@@ -22,8 +22,8 @@ def test_every_path_ends_in_its_url_and_the_full_hash_of_what_came():
         direction="up",
         nodes={
             "c": node("figure"),
-            "a": node("left", source="http://x/left.csv"),
-            "b": node("right", source="http://x/right.csv", function=None),
+            "a": node("left", source=["http://x/left.csv"]),
+            "b": node("right", source=["http://x/right.csv"], function=None),
         },
         edges=[("c", "a"), ("c", "b")],
     )
@@ -58,7 +58,7 @@ def test_an_ingestion_with_inputs_shows_both():
     lineage = Lineage(
         root="b",
         direction="up",
-        nodes={"b": node("b", source="http://x/b"), "a": node("a", function=None)},
+        nodes={"b": node("b", source=["http://x/b"]), "a": node("a", function=None)},
         edges=[("b", "a")],
     )
     assert list(tree_lines(lineage))[1:] == [
@@ -68,11 +68,22 @@ def test_an_ingestion_with_inputs_shows_both():
     ]
 
 
+def test_every_source_of_a_run_is_drawn():
+    nodes = {"a": node("a", source=["http://x/a", "http://x/b"])}
+    lineage = Lineage(root="a", direction="up", nodes=nodes, edges=[])
+    assert list(tree_lines(lineage))[1:] == [
+        "├── http://x/a",
+        f"│   sha256 {RAW}",
+        "└── http://x/b",
+        f"    sha256 {RAW}",
+    ]
+
+
 def test_downwards_sources_are_left_out():
     lineage = Lineage(
         root="a",
         direction="down",
-        nodes={"a": node("a", source="http://x/a"), "b": node("b")},
+        nodes={"a": node("a", source=["http://x/a"]), "b": node("b")},
         edges=[("b", "a")],
     )
     lines = list(tree_lines(lineage))

@@ -161,7 +161,8 @@ def test_a_version_record_key_by_key(app, cases):
 def test_a_provenance_record_key_by_key(app, cases):
     flow = analysis(app, length, {"cases": cases})
     app.run_until_idle(10)
-    record = next(app.list_metadata("prov"))
+    records = app.list_metadata("prov")
+    record = next(r for r in records if r["flow_id"] == flow["id"])
     assert record.keys() >= {"id", "flow_id", "derived_from", "contributed_to"}
     assert record["flow_id"] == flow["id"]
     assert [v["data_id"] for v in record["derived_from"]] == [cases]

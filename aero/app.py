@@ -436,7 +436,7 @@ class Aero:
         def work(tx: Connection) -> list[str]:
             row = self._locked_flow(tx, flow)
             events.refuse_run_now(tx, row)
-            rule = flow_queries.rules(tx, [row.id])[row.id]
+            rule = flow_queries.rule(row)
             due = [
                 Trigger(flow_id=row.id, task=task, key=key, kind="manual")
                 for task in range(rule.tasks)

@@ -22,13 +22,7 @@ def explain(
     `reason` says it in one sentence; `inputs` tells for every input its pin, its
     newest version, what was consumed, and whether it is newer.
     """
-    rule = flow_queries.FlowRule(
-        id=flow.id,
-        policy=PolicyEnum(flow.policy),
-        tasks=flow_queries.task_count(flow.kwargs),
-        priority=flow.priority,
-        enabled=flow.enabled,
-    )
+    rule = flow_queries.rule(flow)
     candidates = flow_queries.candidates(tx, [flow.id])
     used = flow_queries.consumed(tx, [rule])
     states = lifecycle.input_states(rule, 0, candidates, _least(used, rule))

@@ -14,11 +14,9 @@ from sqlalchemy import Connection
 from aero import triggers
 from aero.clock import utc_now
 from aero.db.queries import flows as flow_queries
-from aero.db.queries.flows import FlowRule, task_count
 from aero.db.session import Database
 from aero.registration import ticks
 from aero.runs import lifecycle
-from aero.types import PolicyEnum
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +44,7 @@ def tick(db: Database) -> int:
 def _tick(db: Database, tx: Connection) -> int:
     now = db.now(tx)
     due = flow_queries.due(tx, now, BATCH)
-    rules = {row.id: _rule(row) for row in due}
+    rules = {row.id: flow_queries.rule(row) for row in due}
     lifecycle.trigger(
         tx,
         now,
@@ -56,16 +54,6 @@ def _tick(db: Database, tx: Connection) -> int:
     for row in due:
         flow_queries.set_values(tx, row.id, next_due=_advance(row, now))
     return len(due)
-
-
-def _rule(row: Any) -> FlowRule:
-    return FlowRule(
-        id=row.id,
-        policy=PolicyEnum(row.policy),
-        tasks=task_count(row.kwargs),
-        priority=row.priority,
-        enabled=True,
-    )
 
 
 def _advance(row: Any, now: datetime) -> datetime | None:

@@ -106,7 +106,8 @@ class Claimer:
             return []
         self._load_definitions(tx, {row.flow_id for row in rows})
         inputs: dict[str, list[Any]] = {}
-        for row in run_queries.inputs(tx, [row.id for row in rows]):
+        given = [row.id for row in rows if self._definitions[row.flow_id].fetch]
+        for row in run_queries.inputs(tx, given) if given else []:
             inputs.setdefault(row.run_id, []).append(row)
         return [self._hold(tx, row, inputs.get(row.id, [])) for row in rows]
 

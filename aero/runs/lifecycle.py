@@ -62,6 +62,8 @@ def judge(tx: Connection, now: datetime, flow_ids: Collection[str]) -> list[str]
     Returns:
         The runs that were made or joined.
     """
+    if not flow_ids:
+        return []
     rules = [
         rule
         for rule in flow_queries.rules(tx, flow_ids).values()

@@ -18,11 +18,11 @@ from sqlalchemy import (
 
 from aero.db.base import UtcDateTime
 from aero.db.models import Flow, Run
-from aero.db.queries.common import by_key
+from aero.db.queries.common import by_key, is_status
 from aero.types import RunStatus
 
-_PENDING = Run.status == RunStatus.PENDING.value
-_RUNNING = Run.status == RunStatus.RUNNING.value
+_PENDING = is_status(RunStatus.PENDING)
+_RUNNING = is_status(RunStatus.RUNNING)
 
 _HEAD = (
     Run.id,
@@ -81,7 +81,7 @@ def _claiming() -> Any:
                 busy.c.flow_id == Run.flow_id,
                 busy.c.task == Run.task,
                 busy.c.source_key == Run.source_key,
-                busy.c.status == RunStatus.RUNNING.value,
+                is_status(RunStatus.RUNNING, busy.c.status),
             ),
         )
         .order_by(Run.priority.desc(), Run.created_at, Run.id)
@@ -119,7 +119,7 @@ def extend_leases(
     rows = tx.execute(
         update(Run)
         .where(
-            Run.status == RunStatus.RUNNING.value,
+            is_status(RunStatus.RUNNING),
             tuple_(Run.id, Run.claim).in_(list(claims.items())),
         )
         .values(lease_expires=lease_expires)
@@ -132,7 +132,7 @@ def still_held(tx: Connection, claims: Mapping[str, str]) -> set[str]:
     """Return those runs of run id -> claim that still belong to their claim."""
     rows = tx.execute(
         select(Run.id).where(
-            Run.status == RunStatus.RUNNING.value,
+            is_status(RunStatus.RUNNING),
             tuple_(Run.id, Run.claim).in_(list(claims.items())),
         )
     )
@@ -146,20 +146,18 @@ def expired(
     gone = Run.lease_expires <= now
     if lost_workers:
         gone = or_(gone, Run.claimed_by.in_(list(lost_workers)))
-    return list(
-        tx.execute(select(*_HEAD).where(Run.status == RunStatus.RUNNING.value, gone))
-    )
+    return list(tx.execute(select(*_HEAD).where(is_status(RunStatus.RUNNING), gone)))
 
 
 def claimants(tx: Connection) -> list[str]:
     """Return the workers that hold RUNNING runs."""
     rows = tx.execute(
-        select(Run.claimed_by).where(Run.status == RunStatus.RUNNING.value).distinct()
+        select(Run.claimed_by).where(is_status(RunStatus.RUNNING)).distinct()
     )
     return [name for name in rows.scalars() if name is not None]
 
 
 def running_ids(tx: Connection) -> set[str]:
     """Return the RUNNING runs."""
-    rows = tx.execute(select(Run.id).where(Run.status == RunStatus.RUNNING.value))
+    rows = tx.execute(select(Run.id).where(is_status(RunStatus.RUNNING)))
     return set(rows.scalars())

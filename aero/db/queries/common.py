@@ -15,11 +15,14 @@ from sqlalchemy import (
     bindparam,
     insert,
     inspect,
+    literal_column,
     select,
     update,
 )
 
 from aero.db.base import Base
+from aero.db.models import Run
+from aero.types import RunStatus
 
 
 def table(model: type[Base]) -> Table:
@@ -27,6 +30,15 @@ def table(model: type[Base]) -> Table:
     found = inspect(model).local_table
     assert isinstance(found, Table)  # noqa: S101 -- narrows SQLAlchemy's type
     return found
+
+
+def is_status(status: RunStatus, column: Any = Run.status) -> Any:
+    """Return the condition that a run has this status.
+
+    The status is written into the statement: the indexes of PENDING and of RUNNING
+    runs serve only those who ask for exactly that.
+    """
+    return column == literal_column(f"'{status.value}'")
 
 
 def by_key(model: type[Base], *keys: Any) -> Any:

@@ -28,6 +28,7 @@ from aero.db.models import (
     SourceType,
     SourceUrl,
 )
+from aero.db.queries.common import is_status
 from aero.types import PolicyEnum, RunStatus
 
 _INGESTS = (
@@ -101,7 +102,7 @@ def pending_event(tx: Connection, flow_id: str, task: int, source_key: str) -> A
             Run.flow_id == flow_id,
             Run.task == task,
             Run.source_key == source_key,
-            Run.status == RunStatus.PENDING.value,
+            is_status(RunStatus.PENDING),
         )
     ).scalar_one_or_none()
 
@@ -110,7 +111,7 @@ def take(tx: Connection, run_id: str, claim: str, now: datetime) -> Any:
     """Claim a PENDING run that ends within this transaction; None if it is not."""
     return tx.execute(
         update(Run)
-        .where(Run.id == run_id, Run.status == RunStatus.PENDING.value)
+        .where(Run.id == run_id, is_status(RunStatus.PENDING))
         .values(status=RunStatus.RUNNING.value, claim=claim, started_at=now)
         .returning(*Run.__table__.c)
     ).one_or_none()

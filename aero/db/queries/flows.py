@@ -28,8 +28,10 @@ from aero.db.models import (
     Run,
     RunInput,
 )
-from aero.db.queries.common import by_key
+from aero.db.queries.common import by_key, is_status
 from aero.types import PolicyEnum, RunStatus
+
+_IDS: Any = bindparam("ids", expanding=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,19 +65,25 @@ def task_count(kwargs: Any) -> int:
 def rules(tx: Connection, flow_ids: Iterable[str]) -> dict[str, FlowRule]:
     """Return the living flows among `flow_ids`."""
     rows = tx.execute(_RULES, {"ids": list(flow_ids)})
-    return {
-        row.id: FlowRule(
-            id=row.id,
-            policy=PolicyEnum(row.policy),
-            tasks=task_count(row.kwargs),
-            priority=row.priority,
-            enabled=row.enabled,
-        )
-        for row in rows
-    }
+    return {row.id: rule(row) for row in rows}
 
 
-_IDS: Any = bindparam("ids", expanding=True)
+def rule(row: Any) -> FlowRule:
+    """Return what deciding needs of a flow's row."""
+    return FlowRule(
+        id=row.id,
+        policy=PolicyEnum(row.policy),
+        tasks=task_count(row.kwargs),
+        priority=row.priority,
+        enabled=row.enabled,
+    )
+
+
+_RULES = select(Flow.id, Flow.policy, Flow.kwargs, Flow.priority, Flow.enabled).where(
+    Flow.id.in_(_IDS), Flow.deleted_at.is_(None)
+)
+
+
 _RULES = select(Flow.id, Flow.policy, Flow.kwargs, Flow.priority, Flow.enabled).where(
     Flow.id.in_(_IDS), Flow.deleted_at.is_(None)
 )
@@ -181,7 +189,7 @@ _RUNNING_INPUTS = (
     select(Run.flow_id, Run.task, RunInput.name, DataVersion.version)
     .join(RunInput, RunInput.run_id == Run.id)
     .join(DataVersion, DataVersion.id == RunInput.version_id)
-    .where(Run.flow_id.in_(_IDS), Run.status == RunStatus.RUNNING.value)
+    .where(Run.flow_id.in_(_IDS), is_status(RunStatus.RUNNING))
 )
 
 
@@ -223,6 +231,7 @@ def due(tx: Connection, now: datetime, limit: int) -> list[Row[Any]]:
                 Flow.policy,
                 Flow.kwargs,
                 Flow.priority,
+                Flow.enabled,
                 Flow.timer,
                 Flow.cron,
                 Flow.timezone,

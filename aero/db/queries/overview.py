@@ -7,9 +7,10 @@ from typing import Any
 from sqlalchemy import Connection, func, select, text
 
 from aero.db.models import Flow, Run
+from aero.db.queries.common import is_status
 from aero.types import RunStatus
 
-_PENDING = Run.status == RunStatus.PENDING.value
+_PENDING = is_status(RunStatus.PENDING)
 
 
 def waiting(tx: Connection, now: datetime, endpoints: Collection[str]) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, func, select, tuple_
 
 from aero.db.models import Run, RunTrigger, Worker
+from aero.db.queries.common import is_status
 from aero.types import RunStatus
 
 TriggerKey = tuple[str, int, str]
@@ -17,7 +18,7 @@ _ENDED = Run.status.not_in([RunStatus.PENDING.value, RunStatus.RUNNING.value])
 def oldest_start(tx: Connection) -> datetime | None:
     """Return when the oldest RUNNING run started, None where nothing is RUNNING."""
     found: datetime | None = tx.execute(
-        select(func.min(Run.started_at)).where(Run.status == RunStatus.RUNNING.value)
+        select(func.min(Run.started_at)).where(is_status(RunStatus.RUNNING))
     ).scalar_one()
     return found
 
@@ -78,9 +79,7 @@ def delete_triggers(tx: Connection, keys: Sequence[TriggerKey]) -> None:
 def running(tx: Connection, run_ids: Collection[str]) -> set[str]:
     """Return those of `run_ids` that are RUNNING."""
     rows = tx.execute(
-        select(Run.id).where(
-            Run.id.in_(list(run_ids)), Run.status == RunStatus.RUNNING.value
-        )
+        select(Run.id).where(Run.id.in_(list(run_ids)), is_status(RunStatus.RUNNING))
     )
     return set(rows.scalars())
 
@@ -89,6 +88,6 @@ def workers(tx: Connection, since: datetime) -> set[str]:
     """Return the processes heard of since then, and those that hold runs."""
     heard = tx.execute(select(Worker.id).where(Worker.seen_at >= since)).scalars()
     holding = tx.execute(
-        select(Run.claimed_by).where(Run.status == RunStatus.RUNNING.value).distinct()
+        select(Run.claimed_by).where(is_status(RunStatus.RUNNING)).distinct()
     ).scalars()
     return {*heard, *(name for name in holding if name is not None)}

@@ -27,14 +27,14 @@ from aero.db.models import (
     RunStep,
     RunTrigger,
 )
-from aero.db.queries.common import by_key, ignoring, insert_all
+from aero.db.queries.common import by_key, ignoring, insert_all, is_status
 from aero.types import RunStatus
 
 Slot = tuple[str, int, str]
 
 _IDS: Any = bindparam("ids", expanding=True)
-_PENDING = Run.status == RunStatus.PENDING.value
-_RUNNING = Run.status == RunStatus.RUNNING.value
+_PENDING = is_status(RunStatus.PENDING)
+_RUNNING = is_status(RunStatus.RUNNING)
 
 
 def count_triggers(
@@ -69,8 +69,22 @@ def join_pending(tx: Connection, slots: Iterable[Slot]) -> dict[Slot, str]:
     The UPDATE finds only rows that no claim has taken since; it is what makes
     joining and claiming exclude each other.
     """
-    rows = tx.execute(_JOIN, {"slots": list(slots)})
+    wanted = list(slots)
+    if len(wanted) == 1:
+        flow_id, task, source_key = wanted[0]
+        one = {"key_flow_id": flow_id, "key_task": task, "key_source_key": source_key}
+        rows = tx.execute(_JOIN_ONE, {**one, "status": RunStatus.PENDING.value})
+    else:
+        rows = tx.execute(_JOIN, {"slots": wanted})
     return {(r.flow_id, r.task, r.source_key): r.id for r in rows}
+
+
+# Of one slot, which is the usual, in a fraction of the time.
+_JOIN_ONE = (
+    by_key(Run, Run.flow_id, Run.task, Run.source_key)
+    .where(_PENDING)
+    .returning(Run.id, Run.flow_id, Run.task, Run.source_key)
+)
 
 
 _JOIN = (
@@ -277,15 +291,18 @@ def none_left(
     tx: Connection, run_ids: Collection[str], endpoints: Collection[str]
 ) -> bool:
     """Whether none of these runs is RUNNING, or PENDING and free to start here."""
-    values = {"ids": list(run_ids), "endpoints": list(endpoints)}
-    return tx.execute(_LEFT, values).first() is None
+    here = list(endpoints)
+    return not any(
+        tx.execute(_LEFT, {"id": run_id, "endpoints": here}).first()
+        for run_id in run_ids
+    )
 
 
 _LEFT = (
     select(Run.id)
     .join(Flow, Flow.id == Run.flow_id)
     .where(
-        Run.id.in_(_IDS),
+        Run.id == bindparam("id"),
         or_(
             _RUNNING,
             and_(
@@ -295,7 +312,6 @@ _LEFT = (
             ),
         ),
     )
-    .limit(1)
 )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from aero.db import session
@@ -222,16 +222,26 @@ def test_sqlite_is_set_up_to_lose_nothing(sqlite: Database) -> None:
     }
 
 
-def test_writes_begin_immediate_and_reads_do_not(sqlite: Database) -> None:
-    seen: list[str] = []
+def can_be_locked(db: Database) -> bool:
+    other = sqlite3.connect(str(db.path), timeout=0, isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError:
+        return False
+    else:
+        return True
+    finally:
+        other.close()
 
-    @event.listens_for(sqlite.engine, "after_cursor_execute")
-    def remember(connection, cursor, statement, *rest) -> None:  # type: ignore[no-untyped-def]
-        seen.append(statement)
 
-    sqlite.write(add)
+def test_a_write_holds_the_lock_from_the_start_and_a_read_never(
+    sqlite: Database,
+) -> None:
     value(sqlite)
-    assert [s for s in seen if s.startswith("BEGIN")] == ["BEGIN IMMEDIATE", "BEGIN"]
+    assert not sqlite.write(lambda _tx: can_be_locked(sqlite))
+    with sqlite.read() as tx:
+        tx.exec_driver_sql("SELECT 1").all()
+        assert can_be_locked(sqlite)
 
 
 def test_sqlite_keeps_this_processs_time() -> None:

@@ -15,6 +15,7 @@ from typing import Any, Self
 from sqlalchemy import Connection
 
 from aero import (
+    downloads,
     events,
     explain,
     flow_request,
@@ -471,6 +472,10 @@ class Aero:
     def stop(self) -> None:
         """Stop them; runs that are held are handed back."""
         self.engine.stop()
+
+    def downloads(self) -> list[Json]:
+        """Return how far the long downloads of this machine's runs are."""
+        return downloads.under_way(self.settings.scratch)
 
     def cancel_run(self, run: str) -> Json:
         """End a run as CANCELLED; what it does is stopped and never committed."""

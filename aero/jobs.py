@@ -13,6 +13,7 @@ from typing import Any
 
 from aero import secret
 from aero.clock import isoformat, utc_now
+from aero.downloads import Progress
 from aero.environment import environment
 from aero.error import InvalidValueError
 from aero.failure import USER_MODULE, failure
@@ -174,12 +175,18 @@ def _fetch(
 ) -> Fetched | NotModified:
     from aero.sources import FetchPolicy, fetch
 
-    return fetch(
-        entry["url"],
-        own_directory(directory, name) / "download",
-        previous=previous,
-        policy=FetchPolicy.from_json(policy),
-    )
+    folder = own_directory(directory, name)
+    progress = Progress(folder, entry["url"])
+    try:
+        return fetch(
+            entry["url"],
+            folder / "download",
+            previous=previous,
+            policy=FetchPolicy.from_json(policy),
+            progress=progress,
+        )
+    finally:
+        progress.done()
 
 
 def _validators(entry: Json) -> Validators | None:

@@ -18,6 +18,7 @@ from aero.cli.output import (
     short,
     when,
 )
+from aero.cli.progress import downloads_shown
 from aero.cli.workspace import say_what_waits, workspace
 from aero.types import LOCAL, Json, PolicyEnum, RunStatus
 
@@ -149,7 +150,8 @@ def _print_registered(record: Json) -> None:
 def run_(flow: str, no_wait: bool, as_json: bool) -> None:
     """Run FLOW now; exits with 1 unless it succeeds."""
     with workspace() as app:
-        record = app.run_flow(flow, wait=not no_wait)
+        with downloads_shown(app):
+            record = app.run_flow(flow, wait=not no_wait)
         if as_json:
             print_object(record)
         else:

@@ -11,6 +11,7 @@ import click
 
 from aero.cli.failing import FAILED, say
 from aero.cli.output import coloured
+from aero.cli.progress import downloads_shown
 from aero.cli.workspace import workspace
 from aero.error import ClientError
 from aero.types import Json, RunStatus
@@ -129,7 +130,8 @@ def work_(once: bool) -> None:
         app.start()
         if not once:
             say("Working; Ctrl-C stops.")
-        done = _wait(app, stop, once=once)
+        with downloads_shown(app):
+            done = _wait(app, stop, once=once)
         app.stop()
     if once and not done:
         raise click.exceptions.Exit(_SIGNALLED + (stop.number or 0))

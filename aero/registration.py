@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, insert
 
@@ -28,6 +29,8 @@ from aero.hashing import fingerprint
 from aero.runs import lifecycle
 from aero.runs.lifecycle import Trigger
 from aero.types import LOCAL, PolicyEnum
+
+FETCHED = ("http", "https", "file")
 
 # One lock for all registrations: the cycle check and the insert belong together.
 _REGISTRATION = 0x61657265
@@ -74,6 +77,7 @@ def register_flow(
     """
     secret.names(request.kwargs)
     now = db.now(tx)
+    _check_schemes(request)
     function_id = _function(tx, now, owner, request)
     used = {name: resolve.data(tx, i.ref) for name, i in request.inputs.items()}
     given = {
@@ -155,6 +159,20 @@ def _not_here(function_id: str | None) -> NotFoundError:
         "first with register_function and give the id that returns.",
         function_id=function_id,
     )
+
+
+def _check_schemes(request: FlowRequest) -> None:
+    """Refuse what this machine cannot download; a no-copy source is not downloaded."""
+    for name, wanted in request.outputs.items():
+        if wanted.url is None or wanted.no_copy or request.endpoint != LOCAL:
+            continue
+        if urlsplit(wanted.url).scheme.lower() not in FETCHED:
+            raise InvalidValueError(
+                f"Output {name!r} has the url {wanted.url!r}, which this machine "
+                "cannot download: give one that starts with "
+                f"{', '.join(s + '://' for s in FETCHED)}.",
+                url=wanted.url,
+            )
 
 
 def _check_pins(tx: Connection, request: FlowRequest, used: Mapping[str, Any]) -> None:

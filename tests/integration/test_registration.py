@@ -564,3 +564,12 @@ def test_a_user_without_a_name_owns_things_by_number(tmp_path, monkeypatch, erro
     monkeypatch.setattr("getpass.getuser", nameless)
     with make_app(tmp_path / "nameless") as app:
         assert app.owner == str(os.getuid())
+
+
+def test_what_cannot_be_downloaded_here_is_no_source(app):
+    before = counts(app)
+    with pytest.raises(InvalidValueError, match="cannot download"):
+        source(app, "s3://bucket/cases.csv")
+    assert counts(app) == before
+    noted = app.create_source("objects", "s3://bucket/cases.csv", no_copy=True)
+    assert app.get_data(noted["id"])["no_copy"] is True

@@ -93,7 +93,8 @@ def pooled_figure(  # noqa: PLR0915 - only one function's source crosses to a wo
         return days, np.stack([incidence, (mean / sd) ** 2, mean / sd**2])
 
     def draw_incidence(axes: Axes) -> None:
-        edges = np.append(days, days[-1:] + 1).astype(float) - 0.5
+        ends = np.append(days, days[-1:] + np.timedelta64(1, "D"))
+        edges = ends.astype(float) - 0.5
         floor = np.zeros(len(days))
         for label, colour, (own_days, table) in (
             ("Cholera", "#D55E00", first),

@@ -515,7 +515,7 @@ def test_any_other_signature_is_accepted():
 
 def test_a_function_without_source_is_refused():
     names = {}
-    exec("def f():\n    return 1\n", names)
+    exec(compile("def f():\n    return 1\n", "<nowhere>", "exec"), names)
     assert "put it into a file" in refusal(names["f"])
 
 

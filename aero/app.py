@@ -99,8 +99,10 @@ class Aero:
 
     def close(self) -> None:
         """Stop what runs in the background and close every connection."""
-        self.engine.close()
-        self._db.dispose()
+        try:
+            self.engine.close()
+        finally:
+            self._db.dispose()
 
     @property
     def db(self) -> Database:

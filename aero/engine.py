@@ -60,6 +60,7 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._driving = threading.RLock()
+        self._making = threading.Lock()
         self._stepped = threading.Condition()
 
     @property
@@ -91,24 +92,27 @@ class Engine:
 
     def close(self) -> None:
         """Stop everything, worker processes too."""
-        self.stop()
-        if self._dispatcher is not None:
-            self._dispatcher.close()
-            self._dispatcher = None
-        if self._executor is not None:
-            self._executor.shutdown(cancel_futures=True)
+        try:
+            self.stop()
+            dispatcher, self._dispatcher = self._dispatcher, None
+            if dispatcher is not None:
+                dispatcher.close()
+        finally:
+            if self._executor is not None:
+                self._executor.shutdown(cancel_futures=True)
 
     def wake(self, *, scheduled: bool = False) -> None:
         """Say that there may be something to run, or that due times changed."""
-        if scheduled and self._scheduler is not None:
-            self._scheduler.wake()
+        if scheduled:
+            self._wake_scheduler()
         self._wake_dispatcher()
 
     def kill(self, run_ids: Sequence[str]) -> None:
         """Stop the local work of runs that were cancelled."""
-        if self._dispatcher is not None:
+        dispatcher = self._dispatcher
+        if dispatcher is not None:
             for run_id in run_ids:
-                self._dispatcher.kill(run_id)
+                dispatcher.kill(run_id)
 
     def run_until(self, holds: Condition, timeout: float | None = None) -> None:
         """Execute runs until `holds`, or just wait if the background does that.
@@ -200,23 +204,32 @@ class Engine:
         if dispatcher.step():
             return
         dispatcher.wait(self._until_due(dispatcher))
-        if dispatcher.others_committed and self._scheduler is not None:
-            self._scheduler.wake()
+        if dispatcher.others_committed:
+            self._wake_scheduler()
+
+    # Whoever stops and closes may be another thread: what is there is read once.
+
+    def _wake_scheduler(self) -> None:
+        scheduler = self._scheduler
+        if scheduler is not None:
+            scheduler.wake()
 
     def _wake_dispatcher(self) -> None:
-        if self._dispatcher is not None:
-            self._dispatcher.wake()
+        dispatcher = self._dispatcher
+        if dispatcher is not None:
+            dispatcher.wake()
 
     def _ready(self) -> Dispatcher:
-        if self._dispatcher is None:
-            self._dispatcher = Dispatcher(
-                self._db,
-                {LOCAL: self._local()},
-                self._dispatch_settings(),
-                Presence(self._settings.home / "workers"),
-                listener=self._listener,
-            )
-        return self._dispatcher
+        with self._making:
+            if self._dispatcher is None:
+                self._dispatcher = Dispatcher(
+                    self._db,
+                    {LOCAL: self._local()},
+                    self._dispatch_settings(),
+                    Presence(self._settings.home / "workers"),
+                    listener=self._listener,
+                )
+            return self._dispatcher
 
     def _local(self) -> Executor:
         if self._executor is None:

@@ -8,7 +8,7 @@ import logging
 import queue
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import Executor, Future
 from typing import Any
 
 from sqlalchemy import Connection
@@ -126,14 +126,15 @@ class Dispatcher:
         """Hand back what is held, uncounted, and say goodbye."""
         if not self._entered:
             return
-        for held in list(self._held.values()):
-            if held.future is not None:
-                held.future.cancel()
-            leases.hand_back(self._db, held.run)
-        self._held.clear()
-        self._db.write(lambda tx: presence.depart(tx, [self._here.id]))
-        self._here.leave()
-        self._entered = False
+        runs = [held.run for held in self._held.values()]
+        self._drop(list(self._held))
+        try:
+            for run in runs:
+                leases.hand_back(self._db, run)
+            self._db.write(lambda tx: presence.depart(tx, [self._here.id]))
+        finally:
+            self._here.leave()
+            self._entered = False
 
     def enter(self) -> None:
         """Say that this process executes runs, and clear up after those that died."""
@@ -153,6 +154,8 @@ class Dispatcher:
             return
         claimed = self._claimer.take(room)
         self._look = len(claimed) == room
+        # Cancelled and retried elsewhere, a run comes back before it was let go.
+        self._drop(self._held.keys() & {held.run.id for held in claimed})
         for held in claimed:
             self._held[held.run.id] = held
             self._submit(held)
@@ -203,12 +206,11 @@ class Dispatcher:
         del self._held[run_id]
         try:
             result = future.result()
-        except CancelledError:
-            return
+            failure = failure_of_result(result)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the run records it
+            # A cancelled run has ended by then, and its claim writes nothing more.
             self._fail(held, failure_of(error))
             return
-        failure = failure_of_result(result)
         if failure is None:
             self._commit(held, result)
         else:
@@ -255,8 +257,8 @@ class Dispatcher:
             return status
 
         status = self._db.write(work)
-        log.info("Run %s: %s", held.run.id, failure.message)
         if status is not None:
+            log.info("Run %s: %s", held.run.id, failure.message)
             facts = {"status": status.value, "error": failure.message}
             self._tell("ended", held, facts)
 
@@ -291,7 +293,11 @@ class Dispatcher:
     def _tell(self, event: str, held: Held, facts: Json) -> None:
         if self._listener is not None:
             about = {"run_id": held.run.id, "flow_id": held.run.flow_id}
-            self._listener(event, about | facts)
+            try:
+                self._listener(event, about | facts)
+            except Exception:
+                # Between a claim and its work, its error would strand the run.
+                log.exception("The listener failed.", extra={"run_id": held.run.id})
 
 
 def _summary(committed: Committed) -> Json:

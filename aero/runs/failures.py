@@ -24,7 +24,7 @@ def failure_of(error: Exception) -> Failure:
     facts = getattr(error, "facts", {})
     return Failure(
         type=type(error).__name__,
-        message=str(error),
+        message=str(error) or type(error).__name__,
         traceback=facts.get("traceback"),
         log_tail=facts.get("log_tail"),
         fault=fault,

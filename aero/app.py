@@ -335,7 +335,7 @@ class Aero:
             )
             return sourcing.record(tx, flow_id)
 
-        created: Json = self._write(work)
+        created: Json = self._write(work, scheduled=True)
         return created
 
     def list_source_types(self) -> list[Json]:

@@ -160,6 +160,19 @@ def test_any_name_will_do_without_a_function(
     assert made["input_data"] == {key: {"id": made["id"]}}
 
 
+def test_the_scheduler_hears_of_a_new_source(
+    app: Aero, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[bool] = []
+    monkeypatch.setattr(
+        app.engine, "wake", lambda *, scheduled=False: heard.append(scheduled)
+    )
+    app.create_source(
+        "polled", "http://x.org/polled", policy="INGESTION", timer_delay=5
+    )
+    assert heard == [True]
+
+
 def test_an_equal_source_is_refused_or_returned(app: Aero) -> None:
     made = app.create_source("cases", "https://h/a.csv", type_name="T")
     with pytest.raises(DuplicateError) as caught:

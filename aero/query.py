@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from aero import records, resolve
 from aero.clock import isoformat
-from aero.db.models import Data, DataVersion, Flow, Provenance, Run
+from aero.db.models import Data, Flow, Provenance, Run
 from aero.db.queries import data as data_queries
 from aero.db.queries import flows as flow_queries
 from aero.db.queries import provenance as provenance_queries
@@ -167,18 +167,6 @@ def version_detail(tx: Connection, ref: str, number: int | None) -> Json:
     """Return the record of one version, with the name of its Data."""
     found, row = resolve.version(tx, ref, number)
     return {**records.version(row), "name": found.name}
-
-
-def stored_bytes(tx: Connection) -> int:
-    """Return the bytes that versions have, each content counted once."""
-    distinct = (
-        select(DataVersion.sha256, DataVersion.size)
-        .where(DataVersion.sha256.is_not(None))
-        .distinct()
-        .subquery()
-    )
-    sizes = tx.execute(select(distinct.c.size)).scalars()
-    return sum(size or 0 for size in sizes)
 
 
 def provenance_detail(tx: Connection, ref: str) -> Json:

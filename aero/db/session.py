@@ -111,7 +111,7 @@ class Database:
         return now
 
     def changes(self) -> int:
-        """Return a number that differs once another process has committed.
+        """Return a number that differs once anything was committed, here or elsewhere.
 
         Cheap enough to be asked ten times a second; 0 where there is no such number.
         """

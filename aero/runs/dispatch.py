@@ -64,13 +64,8 @@ class Dispatcher:
         self._entered = False
 
     @property
-    def endpoints(self) -> list[str]:
-        """The endpoints whose runs are executed here."""
-        return list(self._executors)
-
-    @property
     def others_committed(self) -> bool:
-        """Whether the last `wait` ended because another process committed."""
+        """Whether the last `wait` ended because something was committed elsewhere."""
         return self._others
 
     @property

@@ -14,11 +14,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from aero import triggers
-from aero.db.models import Flow
 from aero.db.queries import claims as claim_queries
 from aero.db.queries import flows as flow_queries
 from aero.db.queries import runs as run_queries
-from aero.db.queries.common import lock_rows
 from aero.db.queries.flows import Candidate, FlowRule
 from aero.error import ConflictError
 from aero.types import PolicyEnum, RunStatus
@@ -252,11 +250,6 @@ def _row(
 
 def _skip_reason(missing: Sequence[str]) -> str:
     return f"No version yet of {', '.join(missing)}: it runs once there is one."
-
-
-def lock_flow_of(tx: Connection, flow_id: str) -> None:
-    """Lock one flow's row."""
-    lock_rows(tx, Flow, [flow_id])
 
 
 def fail(

@@ -119,7 +119,7 @@ def extend_leases(
     rows = tx.execute(
         update(Run)
         .where(
-            is_status(RunStatus.RUNNING),
+            _RUNNING,
             tuple_(Run.id, Run.claim).in_(list(claims.items())),
         )
         .values(lease_expires=lease_expires)
@@ -132,7 +132,7 @@ def still_held(tx: Connection, claims: Mapping[str, str]) -> set[str]:
     """Return those runs of run id -> claim that still belong to their claim."""
     rows = tx.execute(
         select(Run.id).where(
-            is_status(RunStatus.RUNNING),
+            _RUNNING,
             tuple_(Run.id, Run.claim).in_(list(claims.items())),
         )
     )
@@ -146,18 +146,16 @@ def expired(
     gone = Run.lease_expires <= now
     if lost_workers:
         gone = or_(gone, Run.claimed_by.in_(list(lost_workers)))
-    return list(tx.execute(select(*_HEAD).where(is_status(RunStatus.RUNNING), gone)))
+    return list(tx.execute(select(*_HEAD).where(_RUNNING, gone)))
 
 
 def claimants(tx: Connection) -> list[str]:
     """Return the workers that hold RUNNING runs."""
-    rows = tx.execute(
-        select(Run.claimed_by).where(is_status(RunStatus.RUNNING)).distinct()
-    )
+    rows = tx.execute(select(Run.claimed_by).where(_RUNNING).distinct())
     return [name for name in rows.scalars() if name is not None]
 
 
 def running_ids(tx: Connection) -> set[str]:
     """Return the RUNNING runs."""
-    rows = tx.execute(select(Run.id).where(is_status(RunStatus.RUNNING)))
+    rows = tx.execute(select(Run.id).where(_RUNNING))
     return set(rows.scalars())

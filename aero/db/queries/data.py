@@ -154,13 +154,6 @@ def tags(tx: Connection, data_ids: Collection[str]) -> dict[str, list[str]]:
     return found
 
 
-def page(
-    tx: Connection, after: tuple[datetime, str] | None, limit: int
-) -> Sequence[Any]:
-    """Return a page of Data, newest first, that begins after a (time, id) key."""
-    return page_of(tx, Data, Data.created_at, after, limit)
-
-
 def page_of(
     tx: Connection,
     model: Any,

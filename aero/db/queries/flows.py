@@ -84,11 +84,6 @@ _RULES = select(Flow.id, Flow.policy, Flow.kwargs, Flow.priority, Flow.enabled).
 )
 
 
-_RULES = select(Flow.id, Flow.policy, Flow.kwargs, Flow.priority, Flow.enabled).where(
-    Flow.id.in_(_IDS), Flow.deleted_at.is_(None)
-)
-
-
 def get(tx: Connection, flow_id: str) -> Row[Any] | None:
     """Return a flow's whole row."""
     return tx.execute(select(*Flow.__table__.c).where(Flow.id == flow_id)).one_or_none()

@@ -3,17 +3,10 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from aero.db.models import Function
 from aero.db.queries.common import insert_ignore
-
-
-def get(tx: Connection, function_id: str) -> Row[Any] | None:
-    """Return a function's whole row."""
-    return tx.execute(
-        select(*Function.__table__.c).where(Function.id == function_id)
-    ).one_or_none()
 
 
 def get_many(tx: Connection, ids: Collection[str]) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from sqlalchemy import (
     bindparam,
     delete,
     func,
-    insert,
     or_,
     select,
     tuple_,
@@ -272,11 +271,6 @@ def counts(tx: Connection) -> dict[str, int]:
     """Return the number of runs by status."""
     rows = tx.execute(select(Run.status, func.count()).group_by(Run.status))
     return {status: count for status, count in rows}  # noqa: C416 -- rows, not pairs
-
-
-def insert_ended(tx: Connection, row: Mapping[str, Any]) -> None:
-    """Insert a run that ended at once."""
-    tx.execute(insert(Run).values(**row))
 
 
 def any_pending(tx: Connection) -> bool:

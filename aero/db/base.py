@@ -3,7 +3,17 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from sqlalchemy import JSON, DateTime, MetaData, String, Text, Uuid
+from sqlalchemy import (
+    JSON,
+    Connection,
+    DateTime,
+    MetaData,
+    String,
+    Text,
+    Uuid,
+    event,
+    text,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -50,7 +60,7 @@ class JsonValue(TypeDecorator[Any]):
         """Return the type that the dialect stores."""
         if dialect.name != "postgresql":
             return dialect.type_descriptor(JSON(none_as_null=True))
-        # Imported only where it is used: it brings asyncio with it.
+        # Imported only where it is used: it is a whole dialect.
         from sqlalchemy.dialects.postgresql import JSONB
 
         return dialect.type_descriptor(JSONB(none_as_null=True))
@@ -74,6 +84,21 @@ class Base(DeclarativeBase):
         Any: JsonValue(),
         str: Text(),
     }
+
+
+def only(condition: str) -> dict[str, Any]:
+    """Return the `info` of an index of only those rows that meet a condition."""
+    return {"where": text(condition)}
+
+
+@event.listens_for(Base.metadata, "before_create")
+def _say_conditions(metadata: MetaData, tx: Connection, **_: Any) -> None:
+    # As arguments of the index, the conditions would import every dialect they name.
+    for table in metadata.tables.values():
+        for index in table.indexes:
+            if "where" in index.info:
+                options = index.dialect_options[tx.dialect.name]
+                options["where"] = index.info["where"]
 
 
 Id = Annotated[str, mapped_column(Uuid(as_uuid=False))]

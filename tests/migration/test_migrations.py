@@ -66,8 +66,12 @@ def test_the_comparison_sees_a_missing_table_and_index(db: Database) -> None:
     ]
 
 
-def test_partial_indexes_keep_their_conditions(db: Database) -> None:
-    schema.upgrade(db)
+@pytest.mark.parametrize("by", ["migrations", "models"])
+def test_partial_indexes_keep_their_conditions(db: Database, by: str) -> None:
+    if by == "migrations":
+        schema.upgrade(db)
+    else:
+        db.write(Base.metadata.create_all)
     with db.read() as tx:
         conditions = {
             index["name"]: str(index["dialect_options"][f"{tx.dialect.name}_where"])

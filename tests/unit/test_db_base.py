@@ -1,5 +1,7 @@
 """Column types: times are aware UTC whichever database keeps them."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -75,3 +77,15 @@ def test_every_constraint_and_index_has_a_name_a_migration_can_use() -> None:
         assert all(index.name for index in table.indexes)
         names = [str(item.name) for item in (*table.constraints, *table.indexes)]
         assert all(len(name) <= 63 for name in names)
+
+
+def test_only_the_dialect_in_use_is_imported() -> None:
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, aero.app; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout.split()
+    assert "sqlalchemy" in loaded
+    assert "sqlalchemy.dialects.postgresql" not in loaded

@@ -3,12 +3,12 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, text
+from sqlalchemy import ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
-from aero.db.base import Base, Id, IdKey, Sha256
+from aero.db.base import Base, Id, IdKey, Sha256, only
 
-LIVING = text("deleted_at IS NULL")
+LIVING = only("deleted_at IS NULL")
 
 
 class Flow(Base):
@@ -23,8 +23,7 @@ class Flow(Base):
             "uq_flow_fingerprint",
             "fingerprint",
             unique=True,
-            sqlite_where=LIVING,
-            postgresql_where=LIVING,
+            info=LIVING,
         ),
         Index(None, "created_at", "id"),
     )

@@ -3,13 +3,13 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, text
+from sqlalchemy import ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
-from aero.db.base import Base, Id, IdKey
+from aero.db.base import Base, Id, IdKey, only
 
-PENDING = text("status = 'PENDING'")
-RUNNING = text("status = 'RUNNING'")
+PENDING = only("status = 'PENDING'")
+RUNNING = only("status = 'RUNNING'")
 
 
 class Run(Base):
@@ -23,8 +23,7 @@ class Run(Base):
             "task",
             "source_key",
             unique=True,
-            sqlite_where=PENDING,
-            postgresql_where=PENDING,
+            info=PENDING,
         ),
         Index(
             "uq_run_running",
@@ -32,22 +31,19 @@ class Run(Base):
             "task",
             "source_key",
             unique=True,
-            sqlite_where=RUNNING,
-            postgresql_where=RUNNING,
+            info=RUNNING,
         ),
         Index(
             "ix_run_queue",
             "priority",
             "created_at",
             "id",
-            sqlite_where=PENDING,
-            postgresql_where=PENDING,
+            info=PENDING,
         ),
         Index(
             "ix_run_lease",
             "lease_expires",
-            sqlite_where=RUNNING,
-            postgresql_where=RUNNING,
+            info=RUNNING,
         ),
         Index(None, "flow_id", "created_at", "id"),
         Index(None, "created_at", "id"),

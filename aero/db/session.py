@@ -82,8 +82,9 @@ class Database:
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one writing transaction, all or nothing.
 
-        A transaction that lost to a lock, a deadlock or a serialisation failure is
-        repeated whole, so `work` must not do anything but database work.
+        A transaction that lost to a lock, a deadlock, a serialisation failure or a
+        restart of the server is repeated whole, so `work` must not do anything but
+        database work.
         """
         deadline = time.monotonic() + _REPEAT_FOR
         pause = 0.01
@@ -95,13 +96,20 @@ class Database:
                 with writing as tx, tx.begin():
                     result = work(tx)
             except DBAPIError as error:
-                if not _repeatable(error) or time.monotonic() > deadline:
+                repeat = _repeatable(error) or self._restarting(error)
+                if not repeat or time.monotonic() > deadline:
                     raise
                 time.sleep(pause * (0.5 + random.random()))  # noqa: S311 -- jitter
                 pause = min(2 * pause, 1.0)
             else:
                 self.writes += 1
                 return result
+
+    def _restarting(self, error: DBAPIError) -> bool:
+        # Who refuses the first connection may not exist; who refuses a later one will
+        # be back. Such an error is about no statement.
+        refused = isinstance(error, OperationalError) and error.statement is None
+        return refused and not self.is_sqlite and self.writes > 0
 
     def now(self, tx: Connection) -> datetime:
         """Return the database's time, which leases and due times are kept in."""

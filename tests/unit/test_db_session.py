@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import timedelta
@@ -157,6 +158,36 @@ def test_a_connection_lost_between_transactions_is_replaced(postgres_url: str) -
     finally:
         db.dispose()
         other.dispose()
+
+
+def test_a_restarting_server_is_waited_for(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = Database(postgres_url)
+    db.write(lambda tx: tx.execute(text("SELECT 1")))
+    db.engine.dispose()
+    connect, refused = db.engine.dialect.connect, []
+
+    def restarting(*args: Any, **options: Any) -> Any:
+        if len(refused) < 2:
+            refused.append(True)
+            raise db.engine.dialect.dbapi.OperationalError("connection refused")
+        return connect(*args, **options)
+
+    monkeypatch.setattr(db.engine.dialect, "connect", restarting)
+    assert db.write(lambda tx: tx.execute(text("SELECT 1")).scalar_one()) == 1
+    assert len(refused) == 2
+    db.dispose()
+
+
+def test_a_server_that_never_answered_is_not_waited_for() -> None:
+    pytest.importorskip("psycopg")
+    db = Database("postgresql+psycopg://nobody@127.0.0.1:1/nothing")
+    began = time.monotonic()
+    with pytest.raises(OperationalError):
+        db.write(lambda tx: tx.execute(text("SELECT 1")))
+    assert time.monotonic() - began < 10
+    db.dispose()
 
 
 def test_a_connection_lost_within_one_repeats_all_of_it(postgres_url: str) -> None:

@@ -10,6 +10,7 @@ from aero import triggers
 from aero.clock import isoformat
 from aero.db.models import Data, Run
 from aero.db.queries import flows as flow_queries
+from aero.db.queries.common import is_status
 from aero.runs import lifecycle
 from aero.types import Json, PolicyEnum, RunStatus
 
@@ -27,7 +28,7 @@ def explain(
     used = flow_queries.consumed(tx, [rule])
     states = lifecycle.input_states(rule, 0, candidates, _least(used, rule))
     names = _names(tx, [c.data_id for c in candidates])
-    recent = _recent(tx, flow.id)
+    recent, living = _recent(tx, flow.id), _living(tx, flow.id)
     return {
         "flow_id": flow.id,
         "description": flow.description,
@@ -50,7 +51,9 @@ def explain(
         ],
         "last_run": _run(recent[0]) if recent else None,
         "last_error": _last_error(recent),
-        "reason": _reason(flow, rule, states, recent, endpoints=endpoints, now=now),
+        "reason": _resting(flow)
+        or _working(flow, living, endpoints, now)
+        or _waiting(flow, rule, states, recent),
     }
 
 
@@ -71,24 +74,32 @@ def _names(tx: Connection, ids: Collection[str]) -> dict[str, str]:
     return {row.id: row.name for row in rows}
 
 
+_COLUMNS = (
+    Run.id,
+    Run.status,
+    Run.trigger_key,
+    Run.attempt,
+    Run.not_before,
+    Run.error_type,
+    Run.error_message,
+    Run.finished_at,
+)
+_NEWEST = (Run.created_at.desc(), Run.id.desc())
+
+
 def _recent(tx: Connection, flow_id: str) -> list[Any]:
-    return list(
-        tx.execute(
-            select(
-                Run.id,
-                Run.status,
-                Run.trigger_key,
-                Run.attempt,
-                Run.not_before,
-                Run.error_type,
-                Run.error_message,
-                Run.finished_at,
-            )
-            .where(Run.flow_id == flow_id)
-            .order_by(Run.created_at.desc(), Run.id.desc())
-            .limit(20)
-        )
-    )
+    own = select(*_COLUMNS).where(Run.flow_id == flow_id)
+    return list(tx.execute(own.order_by(*_NEWEST).limit(20)))
+
+
+def _living(tx: Connection, flow_id: str) -> Any:
+    """Return the flow's newest RUNNING run, else its newest PENDING one."""
+    for status in (RunStatus.RUNNING, RunStatus.PENDING):
+        own = select(*_COLUMNS).where(Run.flow_id == flow_id, is_status(status))
+        row = tx.execute(own.order_by(*_NEWEST).limit(1)).one_or_none()
+        if row is not None:
+            return row
+    return None
 
 
 def _run(row: Any) -> Json:
@@ -112,25 +123,21 @@ def _last_error(recent: list[Any]) -> Json | None:
     return None
 
 
-def _reason(
-    flow: Any,
-    rule: flow_queries.FlowRule,
-    states: list[triggers.InputState],
-    recent: list[Any],
-    *,
-    endpoints: Collection[str],
-    now: datetime,
-) -> str:
-    if not flow.enabled:
-        because = f" ({flow.paused_reason})" if flow.paused_reason else ""
-        return f"It is paused{because}: aero resume {flow.id[:8]} brings it back."
-    for row in recent:
-        if row.status == RunStatus.RUNNING.value:
-            return f"Run {row.id[:8]} is running now, attempt {row.attempt}."
-    for row in recent:
-        if row.status == RunStatus.PENDING.value:
-            return _pending(flow, row, endpoints, now)
-    return _waiting(flow, rule, states, recent)
+def _resting(flow: Any) -> str | None:
+    if flow.enabled:
+        return None
+    because = f" ({flow.paused_reason})" if flow.paused_reason else ""
+    return f"It is paused{because}: aero resume {flow.id[:8]} brings it back."
+
+
+def _working(
+    flow: Any, living: Any, endpoints: Collection[str], now: datetime
+) -> str | None:
+    if living is None:
+        return None
+    if living.status == RunStatus.RUNNING.value:
+        return f"Run {living.id[:8]} is running now, attempt {living.attempt}."
+    return _pending(flow, living, endpoints, now)
 
 
 def _pending(flow: Any, row: Any, endpoints: Collection[str], now: datetime) -> str:

@@ -1,7 +1,11 @@
 """`explain` says in one sentence why a flow did or did not run."""
 
+import json
+import uuid
+
 import pytest
 
+from aero.db.queries import claims
 from tests.scenarios import analysis, both, failing, length, made, source, tick
 
 
@@ -183,3 +187,24 @@ def test_it_is_running(app, two):
     app.engine._executor = Spy()
     run = app.run_flow(two[0]["id"])
     assert told == [f"Run {run['id'][:8]} is running now, attempt 1."]
+
+
+def test_what_runs_of_a_wide_sweep_is_seen(app, two, tmp_path):
+    path = tmp_path / "sweep.json"
+    path.write_text(json.dumps([{} for _ in range(30)]))
+    app.run_flow(two[0]["id"])
+    flow = analysis(app, length, {"cases": made(two[0])}, config=path, policy="NONE")
+    app.run_flow(flow["id"], wait=False)
+    now = app.db.clock()
+    (run,) = app.db.write(
+        lambda tx: claims.claim(
+            tx,
+            now=now,
+            lease_expires=now,
+            claim_id=str(uuid.uuid4()),
+            claimed_by=str(uuid.uuid4()),
+            endpoints=["local"],
+            limit=1,
+        )
+    )
+    assert reason(app, flow) == f"Run {run.id[:8]} is running now, attempt 1."

@@ -180,7 +180,7 @@ class Aero:
             ),
             scheduled=True,
         )
-        return self.get_flow(registered.flow_id, inputs_only=False)
+        return self.get_flow(registered, inputs_only=False)
 
     def get_flow(self, flow: str, inputs_only: bool = True) -> Json:
         """Return the flow's kwargs with the `aero` payload, or its whole record."""

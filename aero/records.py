@@ -3,14 +3,13 @@
 Python, the command line's `--json` and the server return the same records.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
 from sqlalchemy import Connection
 
 from aero.clock import isoformat
-from aero.db.models import DataVersion
 from aero.db.queries import data as data_queries
 from aero.db.queries import definitions as definition_queries
 from aero.db.queries import flows as flow_queries
@@ -261,12 +260,3 @@ def source_types(tx: Connection, rows: Sequence[Any]) -> list[Json]:
         }
         for row in rows
     ]
-
-
-def latest(tx: Connection, ids: Collection[str]) -> dict[str, Json]:
-    """Return the newest version's record of each Data that has one."""
-    found: dict[str, Json] = {}
-    for data_id, number in version_queries.newest_numbers(tx, ids).items():
-        row: DataVersion | Any = version_queries.get(tx, data_id, number)
-        found[data_id] = version(row)
-    return found

@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,14 +35,6 @@ FETCHED = ("http", "https", "file")
 _REGISTRATION = 0x61657265
 
 
-@dataclass(frozen=True, kw_only=True)
-class Registered:
-    """The flow that answers a request, and whether it was there before."""
-
-    flow_id: str
-    existed: bool
-
-
 def register_function(
     tx: Connection, now: datetime, owner: str, source: PlainSource, description: str
 ) -> str:
@@ -65,8 +56,8 @@ def register_function(
 
 def register_flow(
     db: Database, tx: Connection, owner: str, request: FlowRequest, *, exist_ok: bool
-) -> Registered:
-    """Store a flow with its Data, and trigger it if its policy says so.
+) -> str:
+    """Store a flow with its Data, trigger it if its policy says so; return its id.
 
     Raises:
         NotFoundError: A function, Data or version that it names does not exist.
@@ -90,7 +81,7 @@ def register_flow(
     living = flow_queries.with_fingerprint(tx, print_)
     if living is not None:
         if exist_ok:
-            return Registered(flow_id=living, existed=True)
+            return living
         raise DuplicateError(
             f"Flow {living} has the same function, inputs, outputs and kwargs: use it, "
             "delete it first, or change something.",
@@ -113,7 +104,7 @@ def register_flow(
     _connect(tx, flow_id, request, used, made)
     data_queries.tag(tx, made.values(), request.tags)
     _trigger(tx, now, flow_id, request)
-    return Registered(flow_id=flow_id, existed=False)
+    return flow_id
 
 
 def _function(

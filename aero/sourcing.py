@@ -175,15 +175,15 @@ def create_source(
         event_queries.drop_dead_types(tx, wanted.type_name, key)
         if not exist_ok:
             _refuse_known(tx, wanted.type_name)
-    found = registration.register_flow(db, tx, owner, wanted.flow, exist_ok=exist_ok)
+    flow_id = registration.register_flow(db, tx, owner, wanted.flow, exist_ok=exist_ok)
     if wanted.type_name is not None:
-        data_id = flow_queries.outputs(tx, found.flow_id)[wanted.output]
+        data_id = flow_queries.outputs(tx, flow_id)[wanted.output]
         if event_queries.type_of_data(tx, data_id) != wanted.type_name:
             _refuse_known(tx, wanted.type_name)
             _refuse_typed(tx, data_id)
             type_id = data_queries.add_type(tx, wanted.type_name, data_id)
             _add_url(tx, type_id, wanted.type_name, wanted.url)
-    return found.flow_id
+    return flow_id
 
 
 def _refuse_known(tx: Connection, name: str) -> None:

@@ -16,7 +16,6 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.sql import func
 
 from aero.clock import Clock, utc_now
-from aero.error import ConflictError
 
 T = TypeVar("T")
 
@@ -177,10 +176,3 @@ def _repeatable(error: DBAPIError) -> bool:
     if getattr(error.orig, "sqlstate", None) in _REPEATABLE_STATES:
         return True
     return any(word in str(error.orig) for word in _BUSY)
-
-
-def require(row: T | None, message: str) -> T:
-    """Return `row`, or raise a ConflictError with `message` where there is none."""
-    if row is None:
-        raise ConflictError(message)
-    return row

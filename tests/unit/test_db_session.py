@@ -14,8 +14,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from aero.db import session
-from aero.db.session import Database, require
-from aero.error import ConflictError
+from aero.db.session import Database
 from aero.testing import FrozenClock
 
 
@@ -381,9 +380,3 @@ def test_disposed_it_can_be_used_again(sqlite: Database) -> None:
     sqlite.dispose()
     sqlite.write(add)
     assert value(sqlite) == 1
-
-
-def test_require() -> None:
-    assert require(0, "gone") == 0
-    with pytest.raises(ConflictError, match="gone"):
-        require(None, "gone")

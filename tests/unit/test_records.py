@@ -126,15 +126,6 @@ def test_a_provenance_record_shows_code_or_where_it_is_known():
     assert code(row)["code"] == "globus:f"
 
 
-def test_the_newest_version_of_each(app, publisher):
-    flow = source(app, publisher.publish("c.csv", "x"))
-    other = source(app, publisher.publish("d.csv", "x"), "other")
-    app.run_flow(flow["id"])
-    with app.db.read() as tx:
-        found = records.latest(tx, [made(flow), made(other)])
-    assert found == {made(flow): next(app.list_versions(made(flow)))}
-
-
 def test_many_flows_at_once_cost_as_many_statements_as_one(app, publisher):
     from sqlalchemy import event
 

@@ -91,10 +91,28 @@ def _explained(error: Exception) -> int:
     elif isinstance(error, AeroError | TimeoutError):
         say(f"Error: {error}")
     else:
-        first = str(error).partition("\n")[0]
         more = "" if debug else " Run it again with -l DEBUG for the traceback."
-        say(f"Error: {type(error).__name__}: {first or 'no message'}.{more}")
+        say(f"Error: {_of_the_machine(error) or _unforeseen(error) + more}")
     return FAILED
+
+
+def _of_the_machine(error: Exception) -> str | None:
+    """Return what to say of a database or a file that cannot be used."""
+    # Without importing SQLAlchemy, which says what its driver raised as `orig`.
+    cause = getattr(error, "orig", None)
+    if type(cause).__module__ == "sqlite3":
+        return (
+            f"The database cannot be used ({cause}): check that its folder can be "
+            "written and has space, or restore it from a backup."
+        )
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename} cannot be used ({error.strerror}): check it."
+    return None
+
+
+def _unforeseen(error: Exception) -> str:
+    first = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {first or 'no message'}."
 
 
 def _flushed(code: int) -> int:

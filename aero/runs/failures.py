@@ -38,7 +38,7 @@ def failure_of_result(result: Json) -> Failure | None:
         return None
     return Failure(
         type=error["type"],
-        message=error["message"],
+        message=error["message"] or error["type"],
         traceback=error.get("traceback"),
         log_tail=result.get("log_tail"),
         fault=_FAULTS[error["fault"]],

@@ -193,7 +193,7 @@ class _Copying:
         if limit is not None and size > limit:
             raise SourceError(
                 f"{self.named} is larger than the limit of {limit} bytes: raise "
-                "max_size to fetch it.",
+                "max_download to fetch it.",
                 url=self.url,
                 size=size,
                 max_size=limit,

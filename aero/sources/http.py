@@ -191,7 +191,7 @@ class _Download:
         if limit is not None and size > limit:
             raise SourceError(
                 f"{shown(self.url)} is larger than the limit of {limit} bytes: raise "
-                "max_size to download it.",
+                "max_download to fetch it.",
                 url=self.url,
                 size=size,
                 max_size=limit,

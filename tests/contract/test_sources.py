@@ -133,7 +133,7 @@ def test_what_is_missing_is_final(source: Published, target: Path) -> None:
 
 def test_what_is_too_large_is_refused(source: Published, target: Path) -> None:
     source.publish(b"0123456789")
-    with pytest.raises(SourceError, match="max_size"):
+    with pytest.raises(SourceError, match="max_download"):
         fetch(source.url, target, policy=FetchPolicy(max_size=9))
     assert list(target.parent.iterdir()) == []
 

@@ -200,6 +200,26 @@ def test_a_traceback_is_shown_only_with_debug(cli, monkeypatch):
     assert "Traceback" in cli("-l", "DEBUG", "list", code=1).stderr
 
 
+def test_a_database_that_cannot_be_used_is_one_sentence(cli, monkeypatch, tmp_path):
+    home = tmp_path / "damaged"
+    home.mkdir()
+    (home / "aero.db").write_bytes(b"no database" * 1000)
+    monkeypatch.setenv("AERO_HOME", str(home))
+    said = cli("list", code=1).stderr
+    assert said == (
+        "Error: The database cannot be used (file is not a database): check that its "
+        "folder can be written and has space, or restore it from a backup.\n"
+    )
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(cli, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("AERO_HOME", str(tmp_path / "file" / "home"))
+    said = cli("list", code=1).stderr
+    assert said.startswith(f"Error: {tmp_path / 'file'}")
+    assert said.endswith("cannot be used (Not a directory): check it.\n")
+
+
 def test_an_interrupt_is_quiet_and_130(cli, monkeypatch):
     def interrupted(**_options):
         raise KeyboardInterrupt

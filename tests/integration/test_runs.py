@@ -194,6 +194,18 @@ def test_retry_of_an_ended_run_is_the_same_run_again(app, publisher, origin, tmp
     assert statuses(app, flow) == ["FAILED"]
 
 
+def speechless(cases):
+    """Fail without a word."""
+    raise MemoryError
+
+
+def test_a_failure_without_a_message_is_named(app, origin):
+    flow = analysis(app, speechless, {"cases": made(origin)})
+    app.run_until_idle(10)
+    [failed] = app.list_runs(flow["id"])
+    assert failed["error_message"] == "MemoryError"
+
+
 def test_a_committed_run_is_not_retried(app, origin):
     run = next(app.list_runs(origin["id"]))
     before = counts(app)

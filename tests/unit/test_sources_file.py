@@ -179,7 +179,7 @@ def test_an_empty_file_is_data(folder: Path, target: Path) -> None:
 
 def test_the_size_limit_holds(folder: Path, target: Path) -> None:
     (folder / "x").write_bytes(BODY)
-    with pytest.raises(SourceError, match="max_size"):
+    with pytest.raises(SourceError, match="max_download"):
         get(folder / "x", target, policy=FetchPolicy(max_size=len(BODY) - 1))
     get(folder / "x", target, policy=FetchPolicy(max_size=len(BODY)))
     assert target.read_bytes() == BODY

@@ -274,7 +274,7 @@ def test_the_size_limit_is_asked_of_the_header_first(
 
 def test_the_size_limit_holds_without_a_header(server: Loopback, get: Getting) -> None:
     server.script(Answer(200, BODY, length=-1, end="close"))
-    with pytest.raises(SourceError, match="max_size"):
+    with pytest.raises(SourceError, match="raise max_download"):
         get(server.url, policy=FetchPolicy(max_size=len(BODY) - 1))
     get.data(server.url, policy=FetchPolicy(max_size=len(BODY)))
 

@@ -254,7 +254,7 @@ class Engine:
             agent=self._agent,
             fetch=fetch,
             credentials=conf.credentials,
-            slots=2 * conf.workers,
+            workers=conf.workers,
             timeout=conf.timeout,
             lease=conf.lease,
             heartbeat=conf.heartbeat,

@@ -149,7 +149,7 @@ def _print_registered(record: Json) -> None:
 @json_option
 def run_(flow: str, no_wait: bool, as_json: bool) -> None:
     """Run FLOW now; exits with 1 unless it succeeds."""
-    with workspace() as app:
+    with workspace(listener=_say_tried_again) as app:
         with downloads_shown(app):
             record = app.run_flow(flow, wait=not no_wait)
         if as_json:
@@ -157,10 +157,14 @@ def run_(flow: str, no_wait: bool, as_json: bool) -> None:
         else:
             for run in record["runs"]:
                 _print_run(run)
-        if no_wait:
-            say_what_waits(app)
+        say_what_waits(app)
     if not no_wait and any(run["status"] not in _DONE for run in record["runs"]):
         raise click.exceptions.Exit(FAILED)
+
+
+def _say_tried_again(event: str, facts: Json) -> None:
+    if event == "ended" and facts["status"] == RunStatus.PENDING:
+        say(f"{facts['error']} (it is tried again)")
 
 
 def _print_run(run: Json) -> None:

@@ -38,7 +38,7 @@ class DispatchSettings:
     agent: str
     fetch: Json
     credentials: Path
-    slots: int
+    workers: int
     timeout: float = 86400.0
     lease: float = 60.0
     heartbeat: float = 15.0
@@ -53,6 +53,7 @@ class Held:
     inputs: list[Any]
     task: Json
     future: Future[Any] | None = None
+    since: float = 0.0
 
 
 class Claimer:

@@ -5,6 +5,7 @@ One thread at a time drives a dispatcher: the background loop, or the caller of
 """
 
 import logging
+import math
 import queue
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -30,6 +31,7 @@ from aero.types import Json, RunStatus
 log = logging.getLogger(__name__)
 
 POLL = 0.1
+SHORT = 0.5
 
 Listener = Callable[[str, Json], None]
 
@@ -57,6 +59,7 @@ class Dispatcher:
         )
         self._claimer = Claimer(db, settings, worker=here.id, endpoints=list(executors))
         self._next_beat = 0.0
+        self._pace = math.inf
         self._changes = 0
         self._look = True
         self._sure = False
@@ -144,8 +147,13 @@ class Dispatcher:
     # -- claiming -----------------------------------------------------------------
 
     def _claim(self) -> None:
-        room = self._settings.slots - len(self._held)
-        if room <= 0 or not self._anything_waits():
+        slots = self._slots()
+        room = slots - len(self._held)
+        # Half of the slots keep the workers busy; a claim for each run would cost
+        # them more than it gains.
+        if room <= 0 or (self._held and room < slots // 2):
+            return
+        if not self._anything_waits():
             return
         claimed = self._claimer.take(room)
         self._look = len(claimed) == room
@@ -154,6 +162,14 @@ class Dispatcher:
         for held in claimed:
             self._held[held.run.id] = held
             self._submit(held)
+
+    def _slots(self) -> int:
+        """Return how many runs to hold: ahead of the workers only while runs are short.
+
+        A long run that was claimed ahead would wait here while another process is free.
+        """
+        workers = self._settings.workers
+        return 2 * workers if self._pace < SHORT else workers
 
     def _anything_waits(self) -> bool:
         # A look costs a tenth of a transaction that takes nothing.
@@ -174,7 +190,7 @@ class Dispatcher:
             del self._held[run_id]
             self._fail(held, failure_of(error))
             return
-        held.future = future
+        held.future, held.since = future, time.monotonic()
         future.add_done_callback(lambda done: self._inbox.put((run_id, done)))
 
     # -- finishing ----------------------------------------------------------------
@@ -199,6 +215,8 @@ class Dispatcher:
         if held is None or held.future is not future:
             return
         del self._held[run_id]
+        took = time.monotonic() - held.since
+        self._pace = took if math.isinf(self._pace) else (self._pace + took) / 2
         try:
             result = future.result()
             failure = failure_of_result(result)

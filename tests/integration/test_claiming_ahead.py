@@ -1,0 +1,79 @@
+"""Runs are claimed ahead of the workers only while they are short."""
+
+from collections import Counter
+from concurrent.futures import Executor, Future
+
+import pytest
+
+from aero.runs import dispatch
+from aero.testing import make_app
+
+WORKERS = 2
+
+
+def numbered(number):
+    """Write nothing."""
+    return None
+
+
+class Held(Executor):
+    """Keeps what is submitted until it is told to answer."""
+
+    def __init__(self):
+        self.futures = []
+
+    def submit(self, fn, task, /):
+        self.futures.append((Future(), fn, task))
+        return self.futures[-1][0]
+
+    def answer(self):
+        future, fn, task = self.futures.pop(0)
+        future.set_result(fn(task))
+
+
+@pytest.fixture
+def held():
+    return Held()
+
+
+@pytest.fixture
+def app(tmp_path, held):
+    with make_app(tmp_path, executor=held, workers=WORKERS) as app:
+        function = app.register_function(numbered)
+        for number in range(8):
+            flow = app.register_flow("local", function, kwargs={"number": number})
+            app.run_flow(flow["id"], wait=False)
+        yield app
+        while held.futures:
+            held.futures.pop()[0].cancel()
+
+
+def statuses(app):
+    return Counter(run["status"] for run in app.list_runs())
+
+
+def step(app, times=3):
+    dispatcher = app.engine._ready()
+    for _ in range(times):
+        dispatcher.wake()
+        dispatcher.step()
+
+
+def test_nothing_is_claimed_ahead_of_what_may_be_long(app, held):
+    step(app)
+    assert statuses(app) == {"RUNNING": WORKERS, "PENDING": 8 - WORKERS}
+
+
+def test_short_runs_are_claimed_ahead(app, held):
+    step(app)
+    held.answer()
+    step(app)
+    assert statuses(app)["RUNNING"] == 2 * WORKERS
+
+
+def test_long_runs_end_it(app, held, monkeypatch):
+    monkeypatch.setattr(dispatch, "SHORT", 0.0)
+    step(app)
+    held.answer()
+    step(app)
+    assert statuses(app)["RUNNING"] == WORKERS

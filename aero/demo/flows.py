@@ -16,6 +16,7 @@ from aero.shipped import shipped
 from aero.types import LOCAL, Json, PolicyEnum, RunStatus
 
 FIGURE = "figure"
+ESTIMATES = tuple(f"{cause}_rt" for cause in CAUSES)
 POLL = 1.0
 """Seconds between two polls of a source."""
 GONE = "the demo's source is gone; aero demo --serve brings it back"
@@ -87,6 +88,12 @@ def _hurry(app: Aero, flow: str, plan: Plan) -> None:
     last = app.explain(flow)["last_run"]
     if last is not None and last["status"] in _GIVEN_UP:
         app.retry_run(last["id"])
+
+
+def has_living_run(app: Aero, flow: str) -> bool:
+    """Whether a run of the flow waits or runs."""
+    living = (RunStatus.PENDING, RunStatus.RUNNING)
+    return any(next(app.list_runs(flow, status), None) for status in living)
 
 
 def pause(app: Aero, state: State, *, sources: bool) -> None:

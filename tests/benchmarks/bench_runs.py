@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -19,9 +20,11 @@ import pytest
 
 from aero import Aero, AeroOutput
 from aero.config import ClientConf
+from aero.testing import FrozenClock
 
 RUNS = 200
 DEPENDENTS = 100
+SOURCES = 100
 RATIO_BUDGET = 16
 
 
@@ -146,10 +149,34 @@ def test_run_of_download_identity_commit(app, source, tmp_path, capsys, benchmar
 def test_unchanged_poll(app, source, capsys, benchmark):
     flow = ingestion(app, f"{source}/fixed")
     seconds = timed(lambda: app.run_flow(flow["id"]), RUNS)
-    report(capsys, "unchanged poll", seconds, 4)
+    report(capsys, "unchanged poll, run and waited for", seconds, 4)
     assert app.get_data("cases")["available_versions"] == 1
     assert next(app.list_runs())["status"] == "UNCHANGED"
     benchmark.pedantic(app.run_flow, args=[flow["id"]], rounds=20)
+
+
+def test_unchanged_polls_that_a_timer_fires(source, tmp_path, capsys, benchmark):
+    clock = FrozenClock()
+    conf = ClientConf(home=tmp_path / "home", workers=2)
+    with Aero(conf, clock=clock) as app:
+        for number in range(SOURCES):
+            url = f"{source}/fixed?{number}"
+            app.register_flow(
+                "local", None, None, {"cases": {"url": url}}, policy="INGESTION"
+            )
+        app.run_until_idle(60)
+
+        def a_day_passes():
+            clock.advance(86400)
+            app.run_until_idle(60)
+
+        a_day_passes()
+        days = timed(a_day_passes, 5)
+        each = [seconds / SOURCES for seconds in days]
+        report(capsys, f"unchanged poll, one of {SOURCES} due at once", each, 4)
+        ended = Counter(run["status"] for run in app.list_runs())
+        assert ended == {"SUCCEEDED": SOURCES, "UNCHANGED": 6 * SOURCES}
+        benchmark.pedantic(a_day_passes, rounds=3)
 
 
 def test_hundred_dependents_of_one_new_version(app, source, capsys, benchmark):

@@ -19,7 +19,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        fixed = self.path == "/fixed"
+        fixed = self.path.startswith("/fixed")
         if fixed and self.headers.get("If-None-Match") == '"fixed"':
             self.send_response(304)
             self.send_header("ETag", '"fixed"')

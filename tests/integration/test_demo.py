@@ -296,9 +296,33 @@ def test_an_interrupted_demo_pauses_its_flows_too(first, monkeypatch):
 def test_an_error_pauses_the_flows_too(first, monkeypatch):
     home, _ = first
     monkeypatch.setattr(session, "PATIENCE", 0.0)
-    monkeypatch.setattr(session.Demo, "_sources", lambda demo: set())
+    monkeypatch.setattr(session.Demo, "_sources", lambda demo, data: set())
     with pytest.raises(AeroError, match="in vain"):
         run(home)
+    assert_at_rest(home)
+
+
+def test_a_figure_of_uneven_weeks_is_drawn_again(first, monkeypatch):
+    home, _ = first
+    state = load_state(home)
+    state.week += 1
+    state.save(home)
+    ahead = [state.flows[name] for name in ("cholera_deaths", "cholera_rt", "figure")]
+    week = Publisher(published_rows(), week=state.week, port=state.port)
+    with week, opened(home) as app:
+        for flow in ahead:
+            app.resume_flow(flow)
+        app.run_flow(ahead[0])
+        app.run_until_idle(60)
+        assert app.run_flow(ahead[-1])["status"] == "SUCCEEDED"
+        for flow in ahead:
+            app.pause_flow(flow, reason=REASON)
+    with monkeypatch.context() as without:
+        without.setattr(flows, "has_living_run", lambda app, flow: True)
+        without.setattr(session, "PATIENCE", 4.0)
+        with pytest.raises(AeroError, match="Waited 4 s for the figure"):
+            run(home, weeks=0)
+    assert run(home, weeks=0)[0] == 0
     assert_at_rest(home)
 
 

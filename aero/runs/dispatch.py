@@ -147,11 +147,10 @@ class Dispatcher:
     # -- claiming -----------------------------------------------------------------
 
     def _claim(self) -> None:
-        slots = self._slots()
-        room = slots - len(self._held)
-        # Half of the slots keep the workers busy; a claim for each run would cost
-        # them more than it gains.
-        if room <= 0 or (self._held and room < slots // 2):
+        room = self._slots() - len(self._held)
+        # What is held beyond the workers keeps them busy; a claim for each run would
+        # cost them more than it gains.
+        if room <= 0 or len(self._held) > self._settings.workers:
             return
         if not self._anything_waits():
             return

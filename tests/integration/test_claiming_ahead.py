@@ -77,3 +77,18 @@ def test_long_runs_end_it(app, held, monkeypatch):
     held.answer()
     step(app)
     assert statuses(app)["RUNNING"] == WORKERS
+
+
+def test_no_worker_is_idle_while_a_run_waits(tmp_path, held, monkeypatch):
+    monkeypatch.setattr(dispatch, "SHORT", 0.0)
+    with make_app(tmp_path, executor=held, workers=4) as app:
+        function = app.register_function(numbered)
+        for number in range(8):
+            flow = app.register_flow("local", function, kwargs={"number": number})
+            app.run_flow(flow["id"], wait=False)
+        step(app)
+        held.answer()
+        step(app)
+        assert statuses(app)["RUNNING"] == 4
+        while held.futures:
+            held.futures.pop()[0].cancel()

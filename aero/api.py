@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from aero.error import (
     ClientError,
-    ConfigError,
     InvalidTypeError,
     InvalidValueError,
     NotFoundError,
@@ -33,8 +32,12 @@ from aero.types import LOCAL, Json, PolicyEnum
 
 if TYPE_CHECKING:
     from aero.app import Aero
+    from aero.client import AeroClient
     from aero.config import ClientConf
-    from aero.provenance.lineage import Lineage
+    from aero.engine import Listener
+    from aero.provenance.graph import Lineage
+
+    Workspace = Aero | AeroClient
 
 __all__ = [
     "add_type_url",
@@ -49,6 +52,7 @@ __all__ = [
     "get_flow",
     "get_source_type",
     "globus_logout",
+    "limits",
     "lineage",
     "list_metadata",
     "list_source_types",
@@ -63,6 +67,8 @@ __all__ = [
     "run_flow",
     "run_until_idle",
     "search_sources",
+    "set_flow",
+    "set_limit",
     "source_id",
 ]
 
@@ -74,14 +80,14 @@ _STEPS = "from aero.jobs import "
 
 
 class _Workspace:
-    """The one `Aero` of this process, opened when first asked for."""
+    """The one workspace of this process, opened when first asked for."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._app: Aero | None = None
+        self._app: Workspace | None = None
         self._said: str | None = None
 
-    def get(self) -> "Aero":
+    def get(self) -> "Workspace":
         with self._lock:
             if self._app is None:
                 self._app = open_workspace()
@@ -131,33 +137,33 @@ def _public(function: Callable[P, T]) -> Callable[P, T]:
 
 
 @_public
-def open_workspace(settings: "ClientConf | None" = None, **options: Any) -> "Aero":
-    """Return an `Aero` of your own to close, by default of the active profile.
+def open_workspace(
+    settings: "ClientConf | None" = None, *, listener: "Listener | None" = None
+) -> "Workspace":
+    """Return a workspace of your own to close, by default that of the active profile.
+
+    It is an `AeroClient` if the profile names a server, else an `Aero`; both have the
+    same methods.
 
     Args:
         settings: The configuration.
-        **options: Further arguments of `Aero`.
-
-    Raises:
-        ConfigError: The profile names a server.
+        listener: Is told `started` and `ended` of runs executed here, with facts.
     """
-    from aero.app import Aero
     from aero.config import load_conf
 
     conf = load_conf() if settings is None else settings
-    if not conf.embedded:
-        raise ConfigError(
-            f"The profile {conf.profile!r} names a server, which this version cannot "
-            "talk to yet: unset its server_url (AERO_SERVER_URL) to work on this "
-            "machine.",
-            profile=conf.profile,
-        )
-    return Aero(conf, **options)
+    if conf.server_url is not None:
+        from aero.client import AeroClient
+
+        return AeroClient(conf.server_url, token=conf.token, timeout=conf.http_timeout)
+    from aero.app import Aero
+
+    return Aero(conf, listener=listener)
 
 
 @_public
-def client() -> "Aero":
-    """Return the `Aero` behind these functions; it is opened at the first call."""
+def client() -> "Workspace":
+    """Return the workspace behind these functions; it is opened at the first call."""
     return _workspace.get()
 
 
@@ -228,6 +234,7 @@ def register_flow(  # noqa: PLR0917 -- the older client's signature
     retries: int = 0,
     timeout: float | None = None,
     priority: int = 0,
+    max_running: int | None = None,
     tags: tuple[str, ...] | list[str] = (),
     storage: str | None = None,
     exist_ok: bool = False,
@@ -259,7 +266,9 @@ def register_flow(  # noqa: PLR0917 -- the older client's signature
         timezone: The time zone `cron` is meant in.
         retries: How often a function that failed is tried again.
         timeout: Seconds one run may take.
-        priority: Higher runs first.
+        priority: Of what waits, higher runs first.
+        max_running: How many of its runs may run at once, those of a sweep or of
+            events; None: any number.
         tags: Words to find the outputs by.
         storage: Where the outputs' bytes live; default: the local store.
         exist_ok: Return the record of an equal flow instead of refusing the new one.
@@ -287,6 +296,7 @@ def register_flow(  # noqa: PLR0917 -- the older client's signature
         retries=retries,
         timeout=timeout,
         priority=priority,
+        max_running=max_running,
         tags=tags,
         storage=storage,
         exist_ok=exist_ok,
@@ -295,7 +305,7 @@ def register_flow(  # noqa: PLR0917 -- the older client's signature
     return record
 
 
-def _warn_of_own_steps(app: "Aero", *function_ids: str | None) -> None:
+def _warn_of_own_steps(app: "Workspace", *function_ids: str | None) -> None:
     for function_id in filter(None, function_ids):
         try:
             source = app.get_function(function_id)["source"] or ""
@@ -352,6 +362,35 @@ def pause_flow(flow_id: str, reason: str | None = None) -> Json:
 def resume_flow(flow_id: str) -> Json:
     """Let a paused flow go on, and return its record."""
     return client().resume_flow(flow_id)
+
+
+@_public
+def set_flow(flow_id: str, **changes: Any) -> Json:
+    """Change how a flow's runs are started, and return its record.
+
+    What waits follows; what runs goes on.
+
+    Args:
+        flow_id: The flow.
+        **changes: `priority`: of what waits, higher runs first. `max_running`: how many
+            of its runs may run at once, None for any number.
+    """
+    return client().set_flow(flow_id, **changes)
+
+
+@_public
+def set_limit(endpoint: str, max_running: int | None) -> Json:
+    """Let at most so many runs of an endpoint run at once; None: any number.
+
+    It holds for all processes that work on this database together.
+    """
+    return client().set_limit(endpoint, max_running)
+
+
+@_public
+def limits() -> list[Json]:
+    """Return the endpoints that have a limit, with what runs and waits there."""
+    return client().limits()
 
 
 @_public
@@ -470,6 +509,8 @@ def create_source(  # noqa: PLR0917 -- the older client's signature
     timezone: str = "UTC",
     retries: int = 0,
     timeout: float | None = None,
+    priority: int = 0,
+    max_running: int | None = None,
     tags: tuple[str, ...] | list[str] = (),
     output: str | None = None,
     exist_ok: bool = False,
@@ -493,6 +534,9 @@ def create_source(  # noqa: PLR0917 -- the older client's signature
         timezone: The time zone `cron` is meant in.
         retries: How often a function that failed is tried again.
         timeout: Seconds one run may take.
+        priority: Of what waits, higher runs first.
+        max_running: How many of its runs may run at once, one for each object; None:
+            any number.
         tags: Words to find it by.
         output: What the function calls its parameter and its `AeroOutput`; default:
             `name`.
@@ -524,6 +568,8 @@ def create_source(  # noqa: PLR0917 -- the older client's signature
         timezone=timezone,
         retries=retries,
         timeout=timeout,
+        priority=priority,
+        max_running=max_running,
         tags=tags,
         output=output,
         exist_ok=exist_ok,

@@ -7,10 +7,11 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from sqlalchemy import Connection
 
@@ -19,37 +20,42 @@ from aero import (
     events,
     explain,
     flow_request,
+    limits,
     query,
     records,
     registration,
     resolve,
     retention,
+    run_requests,
     sourcing,
+    standing,
     status,
     triggers,
 )
+from aero.acting import Acting
 from aero.clock import Clock, utc_now
 from aero.config import ClientConf, load_conf, refuse_network_filesystem
 from aero.db import schema
-from aero.db.models import Flow
 from aero.db.queries import data as data_queries
-from aero.db.queries import flows as flow_queries
 from aero.db.queries import runs as run_queries
-from aero.db.queries.common import lock_rows
+from aero.db.queries import versions as version_queries
 from aero.db.session import Database
+from aero.doctor import Diagnosis
 from aero.engine import Engine, Listener
-from aero.error import NotFoundError
-from aero.function_source import plain_source
+from aero.error import CorruptObjectError, MissingObjectError, NotFoundError
+from aero.function_source import PlainSource, plain_source
 from aero.notice import notice
-from aero.provenance.lineage import Direction, Lineage, lineage
-from aero.runs import lifecycle
-from aero.runs.lifecycle import Trigger
+from aero.provenance.graph import Direction, Lineage
+from aero.provenance.lineage import lineage
 from aero.sources import FetchPolicy
 from aero.storage import local_location, open_storage
-from aero.types import LOCAL, Json, PolicyEnum
+from aero.tokens import TokenKeeping
+from aero.types import LOCAL, Json, PolicyEnum, Tell
+
+_KEYS = uuid.uuid5(uuid.NAMESPACE_URL, "urn:aero:idempotency-key")
 
 
-class Aero:
+class Aero(Acting, TokenKeeping):
     """A workspace: its database, its store, and what executes its runs.
 
     Nothing is opened or started before it is needed. Use it as a context manager, or
@@ -129,7 +135,7 @@ class Aero:
     def _write(
         self, work: Callable[[Connection], Any], *, scheduled: bool = False
     ) -> Any:
-        result = self.db.write(work)
+        result = self.db.write(self._logged(work))
         self.engine.wake(scheduled=scheduled)
         return result
 
@@ -148,10 +154,14 @@ class Aero:
         """
         source = plain_source(func)
         text = source.description if description is None else description
+        return self.register_source(source, text)
+
+    def register_source(self, source: PlainSource, description: str) -> str:
+        """Store a plain source, made here or elsewhere, and return its id."""
         return str(
             self._write(
                 lambda tx: registration.register_function(
-                    tx, self.db.now(tx), self.owner, source, text
+                    tx, self.db.now(tx), self.owner, source, description
                 )
             )
         )
@@ -165,69 +175,88 @@ class Aero:
         kwargs: Mapping[str, Any] | None = None,
         *,
         exist_ok: bool = False,
+        idempotency_key: str | None = None,
         **options: Any,
     ) -> Json:
         """Store a flow and return its record; see `aero.api.register_flow`."""
         request = flow_request.flow_request(
             endpoint_uuid, function_uuid, input_data, output_data, kwargs, **options
         )
-        return self._register(request, exist_ok=exist_ok)
+        return self._register(request, idempotency_key, exist_ok=exist_ok)
 
-    def _register(self, request: flow_request.FlowRequest, *, exist_ok: bool) -> Json:
+    def _register(
+        self,
+        request: flow_request.FlowRequest,
+        idempotency_key: str | None = None,
+        *,
+        exist_ok: bool,
+    ) -> Json:
+        flow_id = self._new_id(idempotency_key)
         registered = self._write(
             lambda tx: registration.register_flow(
-                self.db, tx, self.owner, request, exist_ok=exist_ok
+                self.db, tx, self.owner, request, flow_id=flow_id, exist_ok=exist_ok
             ),
             scheduled=True,
         )
         return self.get_flow(registered, inputs_only=False)
 
+    def _new_id(self, idempotency_key: str | None) -> str:
+        """Return the id of what is to be made, the same for the same key."""
+        if idempotency_key is None:
+            return str(uuid.uuid4())
+        return str(uuid.uuid5(_KEYS, f"{self.owner}:{idempotency_key}"))
+
     def get_flow(self, flow: str, inputs_only: bool = True) -> Json:
         """Return the flow's kwargs with the `aero` payload, or its whole record."""
-        with self.db.read() as tx:
-            record = records.flows(tx, [resolve.flow(tx, flow)])[0]
+        record = self._flow_record(flow)
         kwargs: Json = record["function_args"]["kwargs"]
         return kwargs if inputs_only else record
 
+    def _flow_record(self, flow: str) -> Json:
+        return self.db.look(lambda tx: records.flows(tx, [resolve.flow(tx, flow)])[0])
+
+    def flow_id(self, flow: str) -> str:
+        """Return the id of the flow that an id, a prefix or a name stands for."""
+        return str(self.db.look(lambda tx: resolve.flow(tx, flow)).id)
+
     def get_function(self, function: str) -> Json:
         """Return the record of a function, with its source."""
-        with self.db.read() as tx:
-            return records.function(resolve.function(tx, function))
+        return self.db.look(lambda tx: records.function(resolve.function(tx, function)))
 
     def pause_flow(self, flow: str, reason: str | None = None) -> Json:
         """Stop ticks, judging and claims of a flow; what runs goes on."""
-
-        def work(tx: Connection) -> str:
-            row = self._locked_flow(tx, flow)
-            values = {"enabled": False, "paused_reason": reason}
-            flow_queries.set_values(tx, row.id, **values)
-            return str(row.id)
-
-        return self.get_flow(self._write(work), inputs_only=False)
+        paused = self._write(lambda tx: standing.pause(self.db, tx, flow, reason))
+        return self.get_flow(paused, inputs_only=False)
 
     def resume_flow(self, flow: str) -> Json:
         """Let a paused flow go on, and judge it."""
-
-        def work(tx: Connection) -> str:
-            row = self._locked_flow(tx, flow)
-            values = {"enabled": True, "paused_reason": None}
-            flow_queries.set_values(tx, row.id, **values)
-            lifecycle.judge(tx, self.db.now(tx), [row.id])
-            return str(row.id)
-
-        resumed = self._write(work, scheduled=True)
+        resumed = self._write(
+            lambda tx: standing.resume(self.db, tx, flow), scheduled=True
+        )
         return self.get_flow(resumed, inputs_only=False)
 
-    def _locked_flow(self, tx: Connection, flow: str) -> Any:
-        found = resolve.flow(tx, flow)
-        lock_rows(tx, Flow, [found.id])
-        # What was read before the lock may have changed until it was had.
-        return found if self.db.is_sqlite else resolve.flow(tx, found.id)
+    def set_flow(self, flow: str, **changes: Any) -> Json:
+        """Change a flow's `priority` or `max_running`, and return its record.
+
+        What waits follows; what runs goes on. See `aero.limits.set_flow`.
+        """
+        changed = self._write(lambda tx: limits.set_flow(tx, flow, changes))
+        return self.get_flow(changed, inputs_only=False)
+
+    def set_limit(self, endpoint: str, max_running: int | None) -> Json:
+        """Let at most so many runs of an endpoint run at once, or any number."""
+        changed: Json = self._write(
+            lambda tx: limits.set_limit(tx, endpoint, max_running)
+        )
+        return changed
+
+    def limits(self) -> list[Json]:
+        """Return the endpoints with a limit, with what runs and waits there."""
+        return self.db.look(limits.listed)
 
     def delete_flow(self, flow: str) -> Json:
         """Mark a flow deleted and cancel its runs; its versions and records stay."""
-        with self.db.read() as tx:
-            record = records.flows(tx, [resolve.flow(tx, flow)])[0]
+        record = self._flow_record(flow)
         self._delete([record["id"]])
         return record
 
@@ -238,15 +267,10 @@ class Aero:
         return entries
 
     def _delete(self, flow_ids: list[str]) -> None:
-        def work(tx: Connection) -> list[str]:
-            now = self.db.now(tx)
-            lock_rows(tx, Flow, flow_ids)
-            for flow_id in flow_ids:
-                flow_queries.set_values(tx, flow_id, deleted_at=now)
-            living = run_queries.living(tx, flow_ids)
-            return run_queries.cancel(tx, living, now, "Its flow was deleted.")
-
-        self.engine.kill(self._write(work))
+        _, killed = self._write(
+            lambda tx: (flow_ids, standing.delete(self.db, tx, flow_ids))
+        )
+        self.engine.kill(killed)
 
     # -- sources ------------------------------------------------------------------
 
@@ -271,7 +295,10 @@ class Aero:
         exist_ok: bool = False,
         retries: int = 0,
         timeout: float | None = None,
+        priority: int = 0,
+        max_running: int | None = None,
         output: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Json:
         """Make Data with a URL and the flow that ingests it, both at once.
 
@@ -295,8 +322,11 @@ class Aero:
             exist_ok: Return an equal source instead of refusing to make another.
             retries: How often the function is tried again.
             timeout: Of the function, in seconds.
+            priority: Of what waits, higher runs first.
+            max_running: How many of its runs may run at once, one for each object.
             output: What the function calls its parameter and its `AeroOutput`; default:
                 `name`.
+            idempotency_key: Repeated with the same key, the source is made once.
 
         Returns:
             The record of the Data with `flow_id`, `type_name`, `policy` and more of
@@ -326,12 +356,16 @@ class Aero:
             timezone=timezone,
             retries=retries,
             timeout=timeout,
+            priority=priority,
+            max_running=max_running,
             output=output,
         )
 
+        new = self._new_id(idempotency_key)
+
         def work(tx: Connection) -> Json:
             flow_id = sourcing.create_source(
-                self.db, tx, self.owner, wanted, exist_ok=exist_ok
+                self.db, tx, self.owner, wanted, flow_id=new, exist_ok=exist_ok
             )
             return sourcing.record(tx, flow_id)
 
@@ -340,13 +374,11 @@ class Aero:
 
     def list_source_types(self) -> list[Json]:
         """Return the source types, each with its `data_id` and `urls`."""
-        with self.db.read() as tx:
-            return sourcing.list_types(tx)
+        return self.db.look(sourcing.list_types)
 
     def get_source_type(self, name: str) -> Json:
         """Return the record of the source type of that name."""
-        with self.db.read() as tx:
-            return sourcing.get_type(tx, name)
+        return self.db.look(lambda tx: sourcing.get_type(tx, name))
 
     def add_type_url(self, name: str, url: str) -> Json:
         """Give a source type another URL or pattern; return its record.
@@ -408,8 +440,9 @@ class Aero:
             timeout=conf.http_timeout,
             credentials=conf.credentials if conf.credentials.exists() else None,
         )
-        run_id = events.notify(self.db, told, agent=self.agent, policy=policy)
-        self.engine.wake()
+        run_id = events.notify(
+            self.db, told, agent=self.agent, policy=policy, write=self._write
+        )
         return self.get_run(run_id)
 
     # -- runs ---------------------------------------------------------------------
@@ -435,18 +468,7 @@ class Aero:
             ConflictError: Only a notification can say which object to ingest.
         """
         key = triggers.manual_key(idempotency_key or str(uuid.uuid4()))
-
-        def work(tx: Connection) -> list[str]:
-            row = self._locked_flow(tx, flow)
-            events.refuse_run_now(tx, row)
-            rule = flow_queries.rule(row)
-            due = [
-                Trigger(flow_id=row.id, task=task, key=key, kind="manual")
-                for task in range(rule.tasks)
-            ]
-            return lifecycle.trigger(tx, self.db.now(tx), due, rules={row.id: rule})
-
-        run_ids = self._write(work)
+        run_ids = self._write(lambda tx: run_requests.run_now(self.db, tx, flow, key))
         if wait:
             done = partial(
                 run_queries.none_left, run_ids=run_ids, endpoints=self.engine.endpoints
@@ -466,14 +488,29 @@ class Aero:
         _ = self.db
         self.engine.run_until_idle(timeout)
 
+    def idle(self) -> bool:
+        """Whether nothing is due, running, or waiting to be run here."""
+        _ = self.db
+        return self.engine.idle()
+
     def start(self) -> None:
         """Run scheduler and dispatcher in the background."""
         _ = self.db
         self.engine.start()
 
-    def stop(self) -> None:
-        """Stop them; runs that are held are handed back."""
-        self.engine.stop()
+    def stop(
+        self, grace: float = 0.0, *, hurry: Callable[[], bool] | None = None
+    ) -> None:
+        """Stop them: what runs may end, what has not then is handed back.
+
+        What is handed back waits again as if it had not been started: another process
+        takes it at once, and no retry is spent.
+
+        Args:
+            grace: The seconds that what runs has to end and to be committed.
+            hurry: Asked meanwhile, ten times a second; true ends the grace.
+        """
+        self.engine.stop(grace, hurry=hurry)
 
     def downloads(self) -> list[Json]:
         """Return how far the long downloads of this machine's runs are."""
@@ -481,46 +518,25 @@ class Aero:
 
     def cancel_run(self, run: str) -> Json:
         """End a run as CANCELLED; what it does is stopped and never committed."""
-
-        def work(tx: Connection) -> tuple[str, list[str]]:
-            row = resolve.run(tx, run)
-            lock_rows(tx, Flow, [row.flow_id])
-            now = self.db.now(tx)
-            cancelled = run_queries.cancel(tx, [row.id], now, "Cancelled by request.")
-            if cancelled:
-                lifecycle.judge(tx, now, [row.flow_id])
-            return row.id, cancelled
-
-        run_id, cancelled = self._write(work)
+        run_id, cancelled = self._write(
+            lambda tx: run_requests.cancel(self.db, tx, run)
+        )
         self.engine.kill(cancelled)
         return self.get_run(run_id)
 
     def retry_run(self, run: str) -> Json:
         """Run a failed, cancelled or skipped run again, with the newest inputs."""
-
-        def work(tx: Connection) -> str:
-            row = resolve.run(tx, run)
-            lock_rows(tx, Flow, [row.flow_id])
-            if flow_queries.rules(tx, [row.flow_id]).get(row.flow_id) is None:
-                raise NotFoundError(f"The flow of run {row.id} was deleted.")
-            row = resolve.run(tx, row.id)
-            return lifecycle.retry(tx, self.db.now(tx), row)
-
-        return self.get_run(self._write(work))
+        return self.get_run(self._write(run_requests.Retry(self.db, run)))
 
     def get_run(self, run: str) -> Json:
         """Return a run's record with its log, traceback, inputs and steps."""
-        with self.db.read() as tx:
-            return query.run_detail(tx, run)
+        return self.db.look(lambda tx: query.run_detail(tx, run))
 
     def list_runs(
         self, flow: str | None = None, status: str | None = None
     ) -> Iterator[Json]:
         """Yield runs, newest first."""
-        flow_id = None
-        if flow is not None:
-            with self.db.read() as tx:
-                flow_id = resolve.flow(tx, flow).id
+        flow_id = None if flow is None else self.flow_id(flow)
         return query.pages(self.db, query.runs_page(flow_id, status))
 
     # -- data and provenance ------------------------------------------------------
@@ -531,19 +547,16 @@ class Aero:
 
     def get_data(self, data: str) -> Json:
         """Return the record of a Data."""
-        with self.db.read() as tx:
-            return records.data(tx, [resolve.data(tx, data)])[0]
+        return self.db.look(lambda tx: records.data(tx, [resolve.data(tx, data)])[0])
 
     def list_versions(self, data: str) -> Iterator[Json]:
         """Yield the versions of a Data, newest first."""
-        with self.db.read() as tx:
-            data_id = resolve.data(tx, data).id
+        data_id = self.db.look(lambda tx: resolve.data(tx, data)).id
         return query.pages(self.db, query.versions_page(data_id))
 
     def get_version(self, data: str, version: int | None = None) -> Json:
         """Return the record of one version, by default the newest."""
-        with self.db.read() as tx:
-            return query.version_detail(tx, data, version)
+        return self.db.look(lambda tx: query.version_detail(tx, data, version))
 
     def fetch_version(
         self, data: str, path: str | Path, version: int | None = None
@@ -552,32 +565,50 @@ class Aero:
 
         Raises:
             NotFoundError: There is no such version, or its bytes are not kept.
-            StorageError: The bytes are missing or corrupt.
+            StorageError: The bytes are missing or corrupt; if they came from a source,
+                its next poll brings them again.
         """
         record = self.get_version(data, version)
-        if record["uri"] is None:
-            raise NotFoundError(
-                f"Version {record['version']} of {record['name']} is recorded without "
-                "its bytes: get it from its source."
-            )
-        open_storage(self.storage_location).get(record["uri"], Path(path))
+        uri = _kept(record)
+        try:
+            open_storage(self.storage_location).get(uri, Path(path))
+        except (CorruptObjectError, MissingObjectError):
+            self.distrust_version(record)
+            raise
         return record
+
+    def open_version(self, version: Json) -> BinaryIO:
+        """Return the bytes of a version, given its record, as a file to close.
+
+        Raises:
+            NotFoundError: Its bytes are not kept.
+            StorageError: They are missing.
+        """
+        uri = _kept(version)
+        try:
+            return open_storage(self.storage_location).open(uri)
+        except MissingObjectError:
+            self.distrust_version(version)
+            raise
+
+    def distrust_version(self, version: Json) -> None:
+        """Let the next poll of a version's source bring its bytes again."""
+        self._write(lambda tx: version_queries.distrust(tx, [version["data_id"]]))
 
     def get_provenance(self, provenance: str) -> Json:
         """Return the record of a committed run, by its id or the run's."""
-        with self.db.read() as tx:
-            return query.provenance_detail(tx, provenance)
+        return self.db.look(lambda tx: query.provenance_detail(tx, provenance))
 
     def get_data_flows(self, data: str) -> list[Json]:
         """Return the flows that use or make a Data, each with its role."""
-        with self.db.read() as tx:
-            return query.data_flows(tx, data)
+        return self.db.look(lambda tx: query.data_flows(tx, data))
 
     def search_sources(self, text: str) -> list[Json]:
         """Return the Data in which every word of `text` occurs."""
         words = text.split()
-        with self.db.read() as tx:
-            return records.data(tx, data_queries.search(tx, words, 100))
+        return self.db.look(
+            lambda tx: records.data(tx, data_queries.search(tx, words, 100))
+        )
 
     def lineage(
         self, data: str, direction: Direction = "up", depth: int | None = None
@@ -605,7 +636,28 @@ class Aero:
             ConflictError: Another gc of this workspace is under way.
         """
         storage = open_storage(self.storage_location)
+        if self._change is not None and not dry_run:
+            self._write(lambda _: None)
         return retention.gc(self.db, storage, self.settings, dry_run=dry_run)
+
+    def doctor(self, *, hashing: bool = True, tell: Tell | None = None) -> Diagnosis:
+        """Return an examination of the workspace, which begins as it is iterated over.
+
+        It yields what is wrong and changes nothing; see `aero.doctor.Diagnosis`.
+
+        Args:
+            hashing: Whether to read all that is stored, and compare its SHA-256.
+            tell: Told how far it is.
+        """
+        conf = self.settings
+        return Diagnosis(
+            self._db,
+            open_storage(self.storage_location),
+            conf.scratch,
+            kept=timedelta(days=conf.retention_days),
+            hashing=hashing,
+            tell=tell,
+        )
 
     def status(self) -> Json:
         """Return where things are and how they stand; creates nothing.
@@ -619,6 +671,15 @@ class Aero:
     def waiting_note(self) -> str | None:
         """Return what to say when something could run and nobody is there to do it."""
         return status.waiting_note(self._db, running=self.engine.running)
+
+
+def _kept(version: Json) -> str:
+    if version["uri"] is None:
+        raise NotFoundError(
+            f"Version {version['version']} of {version['name']} is recorded without "
+            "its bytes: get it from its source."
+        )
+    return str(version["uri"])
 
 
 def _user() -> str:

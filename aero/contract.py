@@ -13,6 +13,8 @@ from typing import Any
 from aero.error import InvalidTypeError, InvalidValueError
 from aero.types import AeroOutput, Json
 
+_SHOWN = 500
+
 
 def files(payload: Json) -> dict[str, Json]:
     """Return the entries whose bytes the function reads, by name.
@@ -145,7 +147,7 @@ def checked(fn: Callable[..., Any], returned: Any, payload: Json) -> dict[str, P
     declared = payload["output_data"]
     _refuse(fn, "declared but not returned", declared.keys() - outputs.keys())
     _refuse(fn, "returned but not declared", outputs.keys() - declared.keys())
-    return {name: _readable(fn, name, path) for name, path in outputs.items()}
+    return {name: readable(fn, name, path) for name, path in outputs.items()}
 
 
 def _listed(fn: Callable[..., Any], returned: object) -> list[AeroOutput]:
@@ -171,16 +173,27 @@ def _refuse(fn: Callable[..., Any], what: str, outputs: Set[str]) -> None:
         )
 
 
-def _readable(fn: Callable[..., Any], name: str, path: Path) -> Path:
-    if not path.is_file() or not os.access(path, os.R_OK):
-        kind = "a directory" if path.is_dir() else "no readable file"
+def readable(fn: Callable[..., Any], name: str, path: Path) -> Path:
+    """Return the absolute path of an output, if it is a file that can be read.
+
+    Raises:
+        InvalidValueError: It is not, or no longer.
+    """
+    # Unlike Path.is_file, it takes a name that no file can have for an answer.
+    if not os.path.isfile(path) or not os.access(path, os.R_OK):  # noqa: PTH113
+        kind = "a directory" if os.path.isdir(path) else "no readable file"  # noqa: PTH112
         raise InvalidValueError(
-            f"{title(fn)} returned {name!r} with the path {path}, which is {kind}: "
-            "write the file before returning its path.",
+            f"{title(fn)} returned {name!r} with the path {_shown(path)}, which is "
+            f"{kind}: write the file before returning its path, and keep it.",
             output=name,
             path=str(path),
         )
     return path.absolute()
+
+
+def _shown(path: Path) -> str:
+    text = str(path)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}..."
 
 
 def title(fn: Callable[..., Any]) -> str:

@@ -3,15 +3,17 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 
 from sqlalchemy import Connection
 
 from aero.config import ClientConf
+from aero.db.changes import Topic
 from aero.db.queries import flows as flow_queries
 from aero.db.queries import runs as run_queries
 from aero.db.session import Database
+from aero.error import DatabaseUnavailableError
 from aero.runs.claiming import DispatchSettings
 from aero.runs.dispatch import Dispatcher, Listener
 from aero.runs.presence import Presence
@@ -23,8 +25,14 @@ __all__ = ["Engine", "Listener"]
 log = logging.getLogger(__name__)
 
 Condition = Callable[[Connection], bool]
+Hurry = Callable[[], bool]
 _PATIENCE = 5.0
 _BUSY_PATIENCE = 0.5
+_SOON = 0.1
+
+
+def _never() -> bool:
+    return False
 
 
 class Engine:
@@ -37,6 +45,9 @@ class Engine:
         agent: Who the provenance names as having executed.
         executor: What runs functions; default: a pool of worker processes.
         listener: Is told what starts and ends here.
+
+    Attributes:
+        listeners: All who are told.
     """
 
     def __init__(
@@ -54,11 +65,13 @@ class Engine:
         self._storage = storage
         self._agent = agent
         self._executor = executor
-        self._listener = listener
+        self.listeners = [] if listener is None else [listener]
         self._dispatcher: Dispatcher | None = None
         self._scheduler: Scheduler | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._deadline = 0.0
+        self._hurry: Hurry = _never
         self._driving = threading.RLock()
         self._making = threading.Lock()
         self._stepped = threading.Condition()
@@ -74,21 +87,37 @@ class Engine:
             return
         self._stopping.clear()
         self._ready()
+        self._db.changes.listen(self._heard)
         self._scheduler = Scheduler(self._db, self._wake_dispatcher)
         self._thread = threading.Thread(target=self._loop, name="aero-dispatcher")
         self._thread.start()
         self._scheduler.start()
 
-    def stop(self) -> None:
-        """Stop them, and hand back the runs that are held."""
+    @property
+    def busy(self) -> bool:
+        """Whether runs are executed here, or were claimed for it."""
+        dispatcher = self._dispatcher
+        return dispatcher is not None and dispatcher.busy
+
+    def stop(self, grace: float = 0.0, *, hurry: Hurry | None = None) -> None:
+        """Stop them: what runs has `grace` seconds to end, the rest is handed back.
+
+        Nothing more is claimed, and what was claimed but does not run is handed back
+        at once. So is the rest when `hurry`, asked ten times a second, says so.
+        """
+        self._deadline = time.monotonic() + grace
+        self._hurry = hurry or _never
+        self._stopping.set()
+        if self._thread is not None and self._dispatcher is not None:
+            self._dispatcher.claim_no_more()
         if self._scheduler is not None:
             self._scheduler.stop()
             self._scheduler = None
         if self._thread is not None:
-            self._stopping.set()
             self._wake_dispatcher()
             self._thread.join()
             self._thread = None
+        self._db.changes.stop()
 
     def close(self) -> None:
         """Stop everything, worker processes too."""
@@ -132,22 +161,23 @@ class Engine:
 
     def _until(self, holds: Condition, timeout: float | None, *, ticking: bool) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
+        self._db.changes.listen(self._heard)
         if ticking and not self.running:
             with self._driving:
                 self._ready().enter()
-        while not self._holds(holds):
+        while not self._db.look(holds):
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(f"Not done within {timeout} s.")
             left = _PATIENCE if deadline is None else deadline - time.monotonic()
             if self.running:
                 with self._stepped:
-                    self._stepped.wait(min(left, 0.1))
+                    self._stepped.wait(min(left, _BUSY_PATIENCE))
             else:
                 self._drive(left, ticking=ticking)
 
-    def _holds(self, holds: Condition) -> bool:
-        with self._db.read() as tx:
-            return holds(tx)
+    def idle(self) -> bool:
+        """Whether nothing is due, running, or waiting to be run here."""
+        return self._db.look(self._idle)
 
     def _idle(self, tx: Connection) -> bool:
         running, pending, _ = run_queries.waiting(tx, self.endpoints)
@@ -171,41 +201,70 @@ class Engine:
         with self._driving:
             dispatcher = self._ready()
             ticked = ticking and tick(self._db)
+            if ticked:
+                dispatcher.wake()
             if not dispatcher.step() and not ticked:
                 dispatcher.wait(min(patience, self._until_due(dispatcher)))
 
     def _until_due(self, dispatcher: Dispatcher) -> float:
         """Return the seconds until something changes by itself."""
-        if dispatcher.busy:
-            return _BUSY_PATIENCE
-        with self._db.read() as tx:
-            _, _, earliest = run_queries.waiting(tx, self.endpoints)
-            moments = [earliest, flow_queries.next_due(tx)]
-            now = self._db.now(tx)
+        return _BUSY_PATIENCE if dispatcher.busy else self._db.look(self._ahead)
+
+    def _ahead(self, tx: Connection) -> float:
+        now = self._db.now(tx)
+        moments = [run_queries.next_start(tx, now), flow_queries.next_due(tx)]
         ahead = [(m - now).total_seconds() for m in moments if m is not None]
         return max(0.0, min([s for s in ahead if s > 0], default=_PATIENCE))
 
     def _loop(self) -> None:
-        with self._driving:
+        with self._driving, self._db.outages.enduring(self._stopping):
             dispatcher = self._ready()
             while not self._stopping.is_set():
-                try:
-                    self._pass(dispatcher)
-                except Exception:
-                    # A dispatcher that died would leave every run waiting; what was
-                    # held is recovered when its lease runs out.
-                    log.exception("The dispatcher failed; it goes on in a moment.")
-                    self._stopping.wait(1.0)
-                with self._stepped:
-                    self._stepped.notify_all()
-            dispatcher.close()
+                self._survive(lambda: self._pass(dispatcher))
+            self._survive(dispatcher.let_go)
+            while dispatcher.busy and self._patient():
+                self._survive(lambda: dispatcher.finish(_SOON))
+            self._hand_back(dispatcher)
+
+    def _patient(self) -> bool:
+        return time.monotonic() < self._deadline and not self._hurry()
+
+    def _survive(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except DatabaseUnavailableError as error:
+            log.warning("%s", error)
+            time.sleep(_SOON)
+        except Exception:
+            # A dispatcher that died would leave every run waiting; what was held is
+            # recovered when its lease runs out.
+            log.exception("The dispatcher failed; it goes on in a moment.")
+            if self._stopping.wait(1.0):
+                time.sleep(_SOON)
+        with self._stepped:
+            self._stepped.notify_all()
 
     def _pass(self, dispatcher: Dispatcher) -> None:
-        if dispatcher.step():
-            return
-        dispatcher.wait(self._until_due(dispatcher))
-        if dispatcher.others_committed:
+        if not dispatcher.step():
+            dispatcher.wait(self._until_due(dispatcher))
+
+    @staticmethod
+    def _hand_back(dispatcher: Dispatcher) -> None:
+        try:
+            dispatcher.close()
+        except DatabaseUnavailableError as error:
+            log.warning("Others go on with what ran here in a minute: %s", error)
+
+    def _heard(self, topics: Collection[Topic]) -> None:
+        if Topic.FLOWS in topics:
             self._wake_scheduler()
+        with self._stepped:
+            self._stepped.notify_all()
+        dispatcher = self._dispatcher
+        # In the background, what ended elsewhere matters only to those who wait.
+        matters = not self.running or set(topics) - {Topic.ENDED}
+        if dispatcher is not None and matters:
+            dispatcher.hear(topics)
 
     # Whoever stops and closes may be another thread: what is there is read once.
 
@@ -227,9 +286,13 @@ class Engine:
                     {LOCAL: self._local()},
                     self._dispatch_settings(),
                     Presence(self._settings.home / "workers"),
-                    listener=self._listener,
+                    listener=self._tell,
                 )
             return self._dispatcher
+
+    def _tell(self, event: str, facts: Json) -> None:
+        for listener in self.listeners:
+            listener(event, facts)
 
     def _local(self) -> Executor:
         if self._executor is None:

@@ -8,8 +8,12 @@ AeroError
 │   ├── AmbiguousError            409, lists the candidates
 │   ├── DuplicateError            409, carries the existing `flow_id`
 │   ├── ConflictError             409, the state of things does not allow it
+│   ├── UnauthorizedError         401, who asks is not known
+│   ├── ForbiddenError            403, who asks may not do that
 │   ├── ConfigError               500, the configuration says something impossible
-│   └── SchemaError               500, the database is of another aero version
+│   ├── SchemaError               500, the database is of another aero version
+│   ├── ServerError               503, the server does not answer as it should
+│   └── DatabaseUnavailableError  503, the database does not answer: try again later
 └── RunError                    why an attempt of a run failed
     ├── FunctionError             the user's function is at fault: `retries` applies
     │   ├── FunctionTimeoutError
@@ -24,6 +28,7 @@ AeroError
     └── FencedError               another process took the run: commit nothing
 """
 
+import re
 from typing import Any
 
 
@@ -114,12 +119,36 @@ class ConflictError(ClientError):
     code = 409
 
 
+class UnauthorizedError(ClientError):
+    """A valid token is needed: ask for one, and set AERO_TOKEN to it."""
+
+    code = 401
+
+
+class ForbiddenError(ClientError):
+    """That is not yours to do."""
+
+    code = 403
+
+
 class ConfigError(ClientError):
     """The configuration cannot be used."""
 
 
 class SchemaError(ClientError):
     """The database belongs to another version of aero."""
+
+
+class ServerError(ClientError):
+    """The server does not answer as it should."""
+
+    code = 503
+
+
+class DatabaseUnavailableError(ClientError):
+    """The database does not answer."""
+
+    code = 503
 
 
 class RunError(AeroError):
@@ -168,3 +197,9 @@ class WorkerLostError(RunError):
 
 class FencedError(RunError):
     """The run belongs to another claim now."""
+
+
+def urn(kind: type[BaseException]) -> str:
+    """Return the name by which HTTP knows an error: `urn:aero:not-found`."""
+    words = re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__.removesuffix("Error"))
+    return f"urn:aero:{words.lower()}"

@@ -1,7 +1,7 @@
 """Notifications: which source an event is about, and the run that it triggers."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,7 +43,14 @@ class Target:
     url: str
 
 
-def notify(db: Database, told: Notice, *, agent: str, policy: FetchPolicy) -> str:
+def notify(
+    db: Database,
+    told: Notice,
+    *,
+    agent: str,
+    policy: FetchPolicy,
+    write: Callable[[Callable[[Connection], str]], str],
+) -> str:
     """Trigger the flow of the source that an event is about; return its run.
 
     A run of a no-copy source has ended by then, no worker takes part in it.
@@ -53,24 +60,29 @@ def notify(db: Database, told: Notice, *, agent: str, policy: FetchPolicy) -> st
         told: The notification.
         agent: Who provenance names as having recorded a no-copy version.
         policy: What asking an object for its etag may do.
+        write: Runs a writing transaction.
 
     Raises:
         NotFoundError: No source has that object.
         ConflictError: Several have, equally well; or the source is paused.
         InvalidValueError: Which object changed, or its etag, cannot be known.
     """
-    with db.read() as tx:
-        target = find(tx, told)
+    target = db.look(lambda tx: find(tx, told))
     if target.no_copy and told.etag is None:
         told = _asked(told, target.url, policy)
-    return db.write(lambda tx: _trigger(db, tx, told, target, agent))
+    return write(lambda tx: _trigger(db, tx, told, target, agent))
 
 
 def find(tx: Connection, told: Notice) -> Target:
     """Return the source that a notification is about, and which of its objects."""
     if told.file_id is None:
         return _best(event_queries.ingested(tx), told)
-    found = resolve.data(tx, told.file_id)
+    try:
+        found = resolve.data(tx, told.file_id)
+    except NotFoundError:
+        if "/" not in told.file_id:
+            raise
+        return _best(event_queries.ingested(tx), _of_object(told, told.file_id))
     rows = event_queries.ingested(tx, found.id)
     if not rows:
         raise NotFoundError(
@@ -79,6 +91,15 @@ def find(tx: Connection, told: Notice) -> Target:
             data_id=found.id,
         )
     return _whole(rows) if told.object_key is None else _best(rows, told)
+
+
+def _of_object(told: Notice, name: str) -> Notice:
+    """Return what the established services mean by a `file_id` that is an object.
+
+    Its URL or key is what it is known by; a `url` beside it serves this one run.
+    """
+    signed = told.signed_url or told.url
+    return replace(told, file_id=None, url=name, key=None, signed_url=signed)
 
 
 def _whole(rows: Sequence[Any]) -> Target:
@@ -95,15 +116,11 @@ def _whole(rows: Sequence[Any]) -> Target:
 
 
 def _best(rows: Sequence[Any], told: Notice) -> Target:
-    key = told.object_key or ""
-    by_pattern: dict[str, list[Any]] = {}
-    for row in rows:
-        by_pattern.setdefault(_pattern(row), []).append(row)
-    found = [r for p in object_keys.best(by_pattern, key) for r in by_pattern[p]]
+    key, found = _matching(rows, told)
     if not found:
         raise NotFoundError(
-            f"No source has the object {key!r}: create one, or give its type the URL "
-            "with add_type_url.",
+            f"No source has the object {told.object_key!r}: create one, or give its "
+            "type the URL with add_type_url.",
             key=key,
         )
     if len({row.data_id for row in found}) > 1:
@@ -118,6 +135,26 @@ def _best(rows: Sequence[Any], told: Notice) -> Target:
         )
     row = found[0]
     return _target(row, key, _concrete(row, key, told.url))
+
+
+def _matching(rows: Sequence[Any], told: Notice) -> tuple[str, list[Any]]:
+    """Return the key that the object is known by, and the rows that have it best."""
+    key, bucket = told.object_key or "", told.bucket
+    if bucket is None:
+        return key, _having(rows, key)
+    inside = {r.url for r in rows if object_keys.is_of_bucket(r.url, bucket)}
+    found = _having([row for row in rows if row.url not in inside], key)
+    if found:
+        return key, found
+    bare = object_keys.normal_key(told.key or "")
+    return bare, _having([row for row in rows if row.url in inside], bare)
+
+
+def _having(rows: Sequence[Any], key: str) -> list[Any]:
+    by_pattern: dict[str, list[Any]] = {}
+    for row in rows:
+        by_pattern.setdefault(_pattern(row), []).append(row)
+    return [r for p in object_keys.best(by_pattern, key) for r in by_pattern[p]]
 
 
 def _pattern(row: Any) -> str:

@@ -10,6 +10,7 @@ from aero import triggers
 from aero.clock import isoformat
 from aero.db.models import Data, Run
 from aero.db.queries import flows as flow_queries
+from aero.db.queries import limits
 from aero.db.queries.common import is_status
 from aero.runs import lifecycle
 from aero.types import Json, PolicyEnum, RunStatus
@@ -51,7 +52,10 @@ def explain(
         ],
         "last_run": _run(recent[0]) if recent else None,
         "last_error": _last_error(recent),
+        "max_running": flow.max_running,
+        "running": limits.running_of(tx, flow.id),
         "reason": _resting(flow)
+        or _held_back(tx, flow, endpoints, now)
         or _working(flow, living, endpoints, now)
         or _waiting(flow, rule, states, recent),
     }
@@ -128,6 +132,24 @@ def _resting(flow: Any) -> str | None:
         return None
     because = f" ({flow.paused_reason})" if flow.paused_reason else ""
     return f"It is paused{because}: aero resume {flow.id[:8]} brings it back."
+
+
+def _held_back(
+    tx: Connection, flow: Any, endpoints: Collection[str], now: datetime
+) -> str | None:
+    """Return which limit keeps a run waiting that could start but for that."""
+    waiting = limits.first_startable(tx, flow.id, now, endpoints)
+    if waiting is None:
+        return None
+    most, count = flow.max_running, limits.running_of(tx, flow.id)
+    where = "of this flow"
+    if most is None or count < most:
+        most = limits.endpoint_limits(tx).get(flow.endpoint)
+        count = limits.running(tx, [flow.endpoint]).get(flow.endpoint, 0)
+        where = f"at the endpoint {flow.endpoint!r}"
+    if most is None or count < most:
+        return None
+    return f"Run {waiting[:8]} waits: {count} of {most} runs {where} are running."
 
 
 def _working(

@@ -6,7 +6,10 @@ from types import TracebackType
 
 from aero import secret
 from aero.error import (
+    AeroError,
     ClientError,
+    FunctionError,
+    OutOfMemoryError,
     SourceError,
     SourceUnavailableError,
     StorageError,
@@ -17,6 +20,7 @@ USER_MODULE = "aero_function_"
 """How the name of a module begins that holds a user's function."""
 
 _TEXT_LIMIT = 64 * 1024
+_FRAMES = -1000
 _FAULTS: tuple[tuple[type[Exception], str], ...] = (
     (SourceUnavailableError, "unavailable"),
     (SourceError, "source"),
@@ -53,13 +57,33 @@ def failure(
     # An error about the contract says it all; where aero found out is of no use.
     if frames is None and not isinstance(error, ClientError):
         frames = error.__traceback__
-    lines = traceback.format_exception(type(error), error, frames)
+    told = told_by(error) or error
     return {
-        "type": _type_name(type(error)),
-        "message": _recordable(_message(error), secrets),
-        "traceback": _recordable("".join(lines), secrets),
+        "type": _type_name(type(told)),
+        "message": _recordable(_message(told), secrets),
+        "traceback": _recordable(traceback_of(error, frames), secrets),
         "fault": fault,
     }
+
+
+def told_by(error: BaseException) -> AeroError | None:
+    """Return what says in a sentence what Python says in a word or not at all."""
+    if isinstance(error, MemoryError):
+        return OutOfMemoryError(
+            "The function ran out of memory: give it less to do at once or raise the "
+            "memory limit."
+        )
+    if isinstance(error, SystemExit):
+        return FunctionError(
+            f"The function called sys.exit({error.code!r}): let it return instead."
+        )
+    return None
+
+
+def traceback_of(error: BaseException, frames: TracebackType | None) -> str:
+    """Return the text of a traceback: its last frames, were there a million."""
+    lines = traceback.format_exception(type(error), error, frames, limit=_FRAMES)
+    return "".join(lines)
 
 
 def _frames_from(file_name: str, frames: TracebackType | None) -> TracebackType | None:

@@ -3,8 +3,9 @@
 import json
 import keyword
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,9 @@ from aero.hashing import canonical
 from aero.types import PolicyEnum
 
 DEFAULT_TIMER = 86400.0
+KWARGS_LIMIT = 10 << 20
+"""Bytes of JSON that the kwargs of a flow, those of a whole sweep, may have."""
+
 SCHEMES = ("http", "https", "file", "globus", "s3")
 
 _INPUT_KEYS = {"id", "version", "fetch"}
@@ -63,6 +67,7 @@ class FlowRequest:
     retries: int = 0
     timeout: float | None = None
     priority: int = 0
+    max_running: int | None = None
     tags: tuple[str, ...] = ()
 
 
@@ -73,7 +78,7 @@ def flow_request(
     output_data: Mapping[str, Mapping[str, Any]] | None = None,
     kwargs: Mapping[str, Any] | None = None,
     *,
-    config: str | Path | None = None,
+    config: str | Path | Sequence[Mapping[str, Any]] | None = None,
     description: str | None = None,
     policy: PolicyEnum | int | str = PolicyEnum.NONE,
     timer_delay: float | None = None,
@@ -82,10 +87,11 @@ def flow_request(
     retries: int = 0,
     timeout: float | None = None,
     priority: int = 0,
+    max_running: int | None = None,
     tags: tuple[str, ...] | list[str] = (),
     storage: str | None = None,
 ) -> FlowRequest:
-    """Check the arguments of `register_flow`.
+    """Check the arguments of `register_flow`; `config` may also be the list itself.
 
     Raises:
         InvalidValueError: A value cannot be used; the sentence says what to write.
@@ -101,7 +107,7 @@ def flow_request(
     _check_policy(chosen, function_uuid, inputs, outputs)
     _check_names(inputs, outputs)
     return FlowRequest(
-        endpoint=_endpoint(endpoint_uuid),
+        endpoint=check_endpoint(endpoint_uuid),
         function_id=function_uuid,
         inputs=inputs,
         outputs=outputs,
@@ -114,6 +120,7 @@ def flow_request(
         retries=_whole("retries", retries, least=0),
         timeout=_positive("timeout", timeout),
         priority=_whole("priority", priority),
+        max_running=limit(max_running),
         tags=_tags(tags or ()),
     )
 
@@ -131,9 +138,33 @@ def parse_policy(policy: PolicyEnum | int | str) -> PolicyEnum:
         ) from None
 
 
+def flow_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Check what `set_flow` is asked to change.
+
+    Raises:
+        InvalidValueError: A value cannot be used; the sentence says what to write.
+        InvalidTypeError: Something cannot be changed.
+    """
+    checks: dict[str, Callable[[Any], Any]] = {
+        "priority": partial(_whole, "priority"),
+        "max_running": limit,
+    }
+    for name in changes.keys() - checks.keys():
+        raise InvalidTypeError(
+            f"A flow's {name!r} cannot be changed: give priority or max_running, or "
+            "register another flow."
+        )
+    return {name: checks[name](value) for name, value in changes.items()}
+
+
+def limit(max_running: Any) -> int | None:
+    """Return how many runs may run at once, None for any number."""
+    return None if max_running is None else _whole("max_running", max_running, least=1)
+
+
 def check_url(url: Any, where: str) -> str:
     """Return `url` if it is of a scheme that can be downloaded from."""
-    if not isinstance(url, str) or urlsplit(url).scheme.lower() not in SCHEMES:
+    if not isinstance(url, str) or _scheme(url) not in SCHEMES:
         raise InvalidValueError(
             f"{where} has the url {url!r}: write one that starts with "
             f"{', '.join(s + '://' for s in SCHEMES)}.",
@@ -142,7 +173,15 @@ def check_url(url: Any, where: str) -> str:
     return url
 
 
-def _endpoint(endpoint: Any) -> str:
+def _scheme(url: str) -> str:
+    try:
+        return urlsplit(url).scheme.lower()
+    except ValueError:  # a bracket that is not closed
+        return ""
+
+
+def check_endpoint(endpoint: Any) -> str:
+    """Return the name of an endpoint, if it can be one."""
     if not isinstance(endpoint, str) or not endpoint.strip():
         raise InvalidValueError(
             f"{endpoint!r} is not an endpoint: write 'local', a Globus Compute UUID or "
@@ -294,7 +333,7 @@ def _taken(
 
 def _kwargs(
     kwargs: Mapping[str, Any] | None,
-    config: str | Path | None,
+    config: str | Path | Sequence[Mapping[str, Any]] | None,
     taken: Mapping[str, str],
 ) -> Any:
     if kwargs is not None and not isinstance(kwargs, Mapping):
@@ -302,7 +341,7 @@ def _kwargs(
             f"kwargs is a {type(kwargs).__name__}: write a dict such as "
             '{"window": 7}.'
         )
-    if config is not None and not isinstance(config, str | Path):
+    if config is not None and not isinstance(config, str | Path | list):
         raise InvalidTypeError(
             f"config is a {type(config).__name__}: give the path of a JSON file."
         )
@@ -311,7 +350,8 @@ def _kwargs(
             "Both kwargs and config are given: write the kwargs of every task into the "
             "config file."
         )
-    tasks = [dict(kwargs or {})] if config is None else read_sweep(Path(config))
+    tasks = [dict(kwargs or {})] if config is None else read_sweep(config)
+    size = 0
     for entry in tasks:
         for name in entry:
             check_identifier(name, "kwargs")
@@ -321,36 +361,44 @@ def _kwargs(
                     name=name,
                 )
         try:
-            canonical(entry).encode()
+            size += len(canonical(entry).encode())
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidValueError(
                 f"kwargs cannot be written as JSON ({error}): use numbers, strings, "
                 "booleans, None, lists and dicts."
             ) from error
+    if size > KWARGS_LIMIT:
+        raise InvalidValueError(
+            f"kwargs have {size} bytes as JSON, more than the {KWARGS_LIMIT} that a "
+            "flow may have: write what is large into a file and make that an input.",
+            size=size,
+        )
     return tasks if config is not None else tasks[0]
 
 
-def read_sweep(path: Path) -> list[dict[str, Any]]:
-    """Return a sweep's list of kwargs from its JSON file."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+def read_sweep(
+    config: str | Path | Sequence[Mapping[str, Any]],
+) -> list[Mapping[str, Any]]:
+    """Return a sweep's list of kwargs, or read it from its JSON file."""
+    found: Any = config
+    if isinstance(config, str | Path):
+        try:
+            found = json.loads(Path(config).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InvalidValueError(
+                f"The config {config} cannot be read as JSON ({error}): write a list "
+                "of kwargs, one dict per run.",
+                path=str(config),
+            ) from error
+    good = isinstance(found, list) and all(isinstance(e, Mapping) for e in found)
+    if not good or not found:
+        name = config if isinstance(config, str | Path) else "that was given"
         raise InvalidValueError(
-            f"The config {path} cannot be read as JSON ({error}): write a list of "
-            "kwargs, one dict per run.",
-            path=str(path),
-        ) from error
-    if (
-        not isinstance(found, list)
-        or not found
-        or not all(isinstance(entry, dict) for entry in found)
-    ):
-        raise InvalidValueError(
-            f"The config {path} is not a list of kwargs: write a JSON list with one "
+            f"The config {name} is not a list of kwargs: write a JSON list with one "
             "dict per run.",
-            path=str(path),
+            path=str(name),
         )
-    return found
+    return list(found)
 
 
 def _whole(name: str, value: Any, least: int | None = None) -> int:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from aero import contract, secret
 from aero.clock import isoformat, utc_now
-from aero.error import InvalidTypeError, InvalidValueError
+from aero.error import InvalidTypeError, InvalidValueError, StorageError
 from aero.types import PAYLOAD_SCHEMA, Json, Step, StoredObject
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def run(fn: Callable[..., Any], kwargs: Json, payload: Json, directory: Path) ->
         contract.check_signature(fn, signature, arguments)
         arguments.update(stage(payload, directory))
         returned = _call(fn, signature, secret.resolve(arguments))
-        _store(contract.checked(fn, returned, payload), payload)
+        _store(fn, contract.checked(fn, returned, payload), payload)
     return payload
 
 
@@ -284,10 +284,16 @@ def _call(fn: Callable[..., Any], signature: inspect.Signature, arguments: Json)
     return fn(*args, **arguments)
 
 
-def _store(outputs: dict[str, Path], payload: Json) -> None:
+def _store(fn: Callable[..., Any], outputs: dict[str, Path], payload: Json) -> None:
     for name, path in outputs.items():
         entry = payload["output_data"][name]
-        facts = described(path, storage_of(name, entry).put(path))
+        storage = storage_of(name, entry)
+        try:
+            facts = described(path, storage.put(path))
+        except StorageError:
+            # What the function left running may have taken it away.
+            contract.readable(fn, name, path)
+            raise
         if entry.get("uri"):
             raw = {key: entry.get(key) for key in _RAW}
             raw["file_name"] = entry.get("file_bn")

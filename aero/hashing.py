@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 CHUNK = 1 << 20
 KEY_LIMIT = 200
@@ -17,7 +17,12 @@ def sha256_text(text: str) -> str:
 def sha256_file(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file's bytes, in constant memory."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_stream(file)
+
+
+def sha256_stream(stream: BinaryIO) -> str:
+    """Return the hexadecimal SHA-256 of what a stream still holds, likewise."""
+    return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def canonical(value: Any) -> str:

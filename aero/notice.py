@@ -1,5 +1,6 @@
 """PURE: a notification as it came, checked as far as that goes without the database."""
 
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -7,6 +8,9 @@ from typing import Any
 
 from aero import object_keys
 from aero.error import InvalidTypeError, InvalidValueError
+
+_MOST = 2**63 - 1
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +21,7 @@ class Notice:
         file_id: A Data; beside `url` or `key` it says whose object that is.
         url: The object's URL.
         key: The object's key.
+        bucket: The S3 bucket that `key` is in.
         etag: What the object's content is known by.
         size: Of the object, in bytes.
         dedup: False forces a version even if nothing changed.
@@ -32,6 +37,7 @@ class Notice:
     file_id: str | None = None
     url: str | None = None
     key: str | None = None
+    bucket: str | None = None
     etag: str | None = None
     size: int | None = None
     dedup: bool = True
@@ -48,13 +54,22 @@ class Notice:
                 raise InvalidTypeError(
                     f"{each.name} is a {type(value).__name__}: write a {kind.__name__}."
                 )
-        if self.size is not None and self.size < 0:
+            if isinstance(value, str) and _NO_TEXT.search(value):
+                raise InvalidValueError(
+                    f"{each.name} holds a NUL or half a surrogate pair, which no "
+                    "database keeps: write it without."
+                )
+        if self.size is not None and not 0 <= self.size <= _MOST:
             raise InvalidValueError(
-                f"The size is {self.size}: write a number of bytes from 0."
+                f"The size is {self.size}: write a number of bytes from 0 to {_MOST}."
             )
         if self.url is not None and self.key is not None:
             raise InvalidValueError(
                 "Both url and key are given: name the object by one of them."
+            )
+        if self.bucket is not None and self.key is None:
+            raise InvalidValueError(
+                f"The bucket {self.bucket!r} is given without a key: name the object."
             )
         if self.file_id is None and self.object_key is None:
             raise InvalidValueError(
@@ -63,10 +78,14 @@ class Notice:
 
     @property
     def object_key(self) -> str | None:
-        """The key of the object it names, if it names one."""
+        """The key of the object it names, if it names one.
+
+        One in a bucket is named as where the bucket is the first folder of its server.
+        """
         if self.url is not None:
             return object_keys.object_key(self.url)
-        return None if self.key is None else object_keys.normal_key(self.key)
+        whole = self.key if self.bucket is None else f"{self.bucket}/{self.key}"
+        return None if whole is None else object_keys.normal_key(whole)
 
 
 def notice(body: Mapping[str, Any] | None = None, **given: Any) -> Notice:

@@ -74,6 +74,17 @@ def place(url: str) -> str:
     return found[0] if found else ""
 
 
+def is_of_bucket(url: str, bucket: str) -> bool:
+    """Whether all that lies at the URL's host is in that S3 bucket.
+
+    So it is at `s3://BUCKET/KEY` and `https://BUCKET.s3.example.org/KEY`.
+    """
+    scheme, _, host = place(url).partition("://")
+    if scheme.lower() == "s3":
+        return host == bucket
+    return host.lower().startswith(f"{bucket.lower()}.")
+
+
 def is_exact(pattern: str) -> bool:
     """Whether a pattern's key stands for one object only."""
     return _glob(pattern).exact

@@ -15,43 +15,57 @@ from aero.db.queries import provenance as provenance_queries
 from aero.db.queries import runs as run_queries
 from aero.db.session import Database
 from aero.error import InvalidValueError, NotFoundError
-from aero.types import Json, PolicyEnum, RunStatus
+from aero.types import Json, PolicyEnum, RunStatus, list_kind
 
 PAGE = 15
 
-_Page = Callable[[Connection, Any], tuple[list[Json], Any]]
+Page = Callable[[Connection, Any], tuple[list[Json], Any]]
+"""Reads what follows a key, None being the start; returns it with the next key."""
+
 _Key = tuple[datetime, str]
 
 
-def pages(db: Database, page: _Page) -> Iterator[Json]:
+def pages(db: Database, page: Page) -> Iterator[Json]:
     """Yield the records of page after page, each read in a transaction of its own."""
     after = None
     while True:
-        with db.read() as tx:
-            found, after = page(tx, after)
+        found, after = _read(db, page, after)
         yield from found
         if after is None:
             return
 
 
-def metadata_page(kind: str) -> _Page:
+def _read(db: Database, page: Page, after: Any) -> tuple[list[Json], Any]:
+    return db.look(lambda tx: page(tx, after))
+
+
+def metadata_page(kind: str, size: int = PAGE, offset: int = 0) -> Page:
     """Return how a page of `data`, `flow` or `prov` is read, newest first.
+
+    Args:
+        kind: What is listed.
+        size: Records of a page.
+        offset: Records to pass over before it; for a few, since it costs their time.
 
     Raises:
         InvalidValueError: There is no such kind.
     """
+    where: list[Any] = []
+    model: Any
+    list_kind(kind)
     if kind == "data":
-        return _pager(Data, Data.created_at, records.data)
-    if kind == "flow":
-        return _pager(Flow, Flow.created_at, records.flows, Flow.deleted_at.is_(None))
-    if kind == "prov":
-        return _pager(Provenance, Provenance.finished_at, records.provenance)
-    raise InvalidValueError(
-        f"There is no list of {kind!r}: write 'data', 'flow' or 'prov'."
-    )
+        model, moment, shape = Data, Data.created_at, records.data
+    elif kind == "flow":
+        model, moment, shape = Flow, Flow.created_at, records.flows
+        where = [Flow.deleted_at.is_(None)]
+    else:
+        model, moment, shape = Provenance, Provenance.finished_at, records.provenance
+    return _pager(model, moment, shape, *where, size=size, offset=offset)
 
 
-def runs_page(flow_id: str | None, status: str | None, size: int = PAGE) -> _Page:
+def runs_page(
+    flow_id: str | None, status: str | None, size: int = PAGE, offset: int = 0
+) -> Page:
     """Return how a page of runs is read, newest first."""
     where = [] if flow_id is None else [Run.flow_id == flow_id]
     if status is not None:
@@ -62,6 +76,7 @@ def runs_page(flow_id: str | None, status: str | None, size: int = PAGE) -> _Pag
         lambda _tx, rows: [records.run(row) for row in rows],
         *where,
         size=size,
+        offset=offset,
     )
 
 
@@ -79,10 +94,13 @@ def _pager(
     moment: Any,
     shape: Callable[[Connection, Any], list[Json]],
     *where: Any,
-    size: int = PAGE,
-) -> _Page:
+    size: int,
+    offset: int,
+) -> Page:
     def page(tx: Connection, after: _Key | None) -> tuple[list[Json], _Key | None]:
-        rows = data_queries.page_of(tx, model, moment, after, size, *where)
+        rows = data_queries.page_of(
+            tx, model, moment, after, size, *where, offset=offset
+        )
         last = rows[-1] if len(rows) == size else None
         key = None if last is None else (getattr(last, moment.key), last.id)
         return shape(tx, rows), key
@@ -90,12 +108,12 @@ def _pager(
     return page
 
 
-def versions_page(data_id: str) -> _Page:
+def versions_page(data_id: str, size: int = PAGE, offset: int = 0) -> Page:
     """Return how a page of versions is read, newest first."""
 
     def page(tx: Connection, before: int | None) -> tuple[list[Json], int | None]:
-        rows = data_queries.versions_page(tx, data_id, before, PAGE)
-        last = rows[-1].version if len(rows) == PAGE else None
+        rows = data_queries.versions_page(tx, data_id, before, size, offset)
+        last = rows[-1].version if len(rows) == size else None
         return [records.version(row) for row in rows], last
 
     return page

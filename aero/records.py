@@ -111,6 +111,7 @@ def _flow(row: Any, definition: Any, used: Sequence[Any], every: Any) -> Json:
         "retries": row.retries,
         "timeout": row.timeout,
         "priority": row.priority,
+        "max_running": row.max_running,
         "created_at": isoformat(row.created_at),
         "derived_from": [every[c.data_id] for c in used],
         "contributed_to": [every[d.id] for d in definition.outputs.values()],

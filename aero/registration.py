@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import Connection, insert
 
 from aero import resolve, secret, triggers
+from aero.db.changes import Topic, tell
 from aero.db.models import Data, Flow, FlowInput, FlowOutput
 from aero.db.queries import data as data_queries
 from aero.db.queries import flows as flow_queries
@@ -55,9 +56,24 @@ def register_function(
 
 
 def register_flow(
-    db: Database, tx: Connection, owner: str, request: FlowRequest, *, exist_ok: bool
+    db: Database,
+    tx: Connection,
+    owner: str,
+    request: FlowRequest,
+    *,
+    flow_id: str,
+    exist_ok: bool,
 ) -> str:
     """Store a flow with its Data, trigger it if its policy says so; return its id.
+
+    Args:
+        db: The database.
+        tx: The transaction to do it in.
+        owner: Whose the flow is.
+        request: What to store.
+        flow_id: The id that a new flow gets, chosen by the caller: if the answer to
+            the commit is lost, the flow is known again by it.
+        exist_ok: Return an equal flow instead of refusing to make another.
 
     Raises:
         NotFoundError: A function, Data or version that it names does not exist.
@@ -80,17 +96,22 @@ def register_flow(
     print_ = _fingerprint(request, function_id, used, given)
     living = flow_queries.with_fingerprint(tx, print_)
     if living is not None:
-        if exist_ok:
+        if exist_ok or living == flow_id:
             return living
         raise DuplicateError(
             f"Flow {living} has the same function, inputs, outputs and kwargs: use it, "
             "delete it first, or change something.",
             flow_id=living,
         )
+    if flow_queries.get(tx, flow_id) is not None:
+        raise ConflictError(
+            f"The idempotency key was used for flow {flow_id}, which is another or was "
+            "deleted: use a new key for each new thing.",
+            flow_id=flow_id,
+        )
     _check_writers(tx, given)
     _check_sources(request, given)
     _check_cycle(tx, used, given)
-    flow_id = str(uuid.uuid4())
     _insert(
         tx,
         now,
@@ -257,6 +278,9 @@ def _insert(
     function_id: str | None,
     print_: str,
 ) -> None:
+    due = first_due(request, now)
+    if due is not None:
+        tell(tx, Topic.FLOWS)
     tx.execute(
         insert(Flow).values(
             id=flow_id,
@@ -269,13 +293,14 @@ def _insert(
             timer=request.timer,
             cron=request.cron,
             timezone=request.timezone,
-            next_due=first_due(request, now),
+            next_due=due,
             enabled=True,
             fingerprint=print_,
             description=request.description,
             retries=request.retries,
             timeout=request.timeout,
             priority=request.priority,
+            max_running=request.max_running,
             created_at=now,
         )
     )

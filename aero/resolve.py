@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from aero.db.models import Function, Provenance, Run
+from aero.db.models import Function, Provenance, Run, Token
 from aero.db.queries import data as data_queries
 from aero.db.queries import flows as flow_queries
 from aero.db.queries import versions as version_queries
@@ -55,6 +55,11 @@ def function(tx: Connection, ref: str) -> Any:
 def provenance(tx: Connection, ref: str) -> Any:
     """Return the record whose id is or starts with `ref`."""
     return _by_id(tx, Provenance, "provenance record", ref)
+
+
+def token(tx: Connection, ref: str) -> Any:
+    """Return the token whose id is or starts with `ref`; never by its secret."""
+    return _by_id(tx, Token, "token", ref)
 
 
 def version(tx: Connection, ref: str, number: int | None = None) -> tuple[Any, Any]:

@@ -7,13 +7,15 @@ reader still finds it; the next one deletes it, unless something refers to it by
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
+
+from sqlalchemy import func, select
 
 from aero.compute.scratch import remove
 from aero.config import ClientConf
@@ -30,6 +32,9 @@ UNTOUCHED = timedelta(hours=24)
 TRIGGERS_LATER = timedelta(days=30)
 # A file system's clock may lag behind the database's.
 SKEW = timedelta(minutes=10)
+
+# One lock for all gcs of a database.
+_GC = 0x61657267
 
 T = TypeVar("T")
 
@@ -55,7 +60,7 @@ def gc(
         ConflictError: Another gc of this workspace is under way.
         StorageError: The store cannot be read or written.
     """
-    with nullcontext() if dry_run else _alone(settings.home):
+    with nullcontext() if dry_run else _alone(db, settings.store):
         with db.read() as tx:
             now = db.now(tx)
             oldest = queries.oldest_start(tx)
@@ -76,17 +81,48 @@ def gc(
         }
 
 
-def _alone(home: Path) -> AbstractContextManager[object]:
+@contextmanager
+def _alone(db: Database, store: Path) -> Iterator[None]:
+    """Hold a lock that all processes on this database see, wherever they run."""
+    held = _file_lock(store) if db.is_sqlite else _session_lock(db)
+    with held as alone:
+        if not alone:
+            raise ConflictError(
+                "Another gc of this workspace is under way: wait for it to end."
+            )
+        yield
+
+
+@contextmanager
+def _file_lock(store: Path) -> Iterator[bool]:
     from filelock import FileLock, Timeout
 
-    home.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(home / "gc.lock")
+    store.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(store / "gc.lock")
     try:
-        return lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ConflictError(
-            "Another gc of this workspace is under way: wait for it to end."
-        ) from error
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _session_lock(db: Database) -> Iterator[bool]:
+    with db.engine.connect() as session:
+        session.execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            alone = session.execute(select(func.pg_try_advisory_lock(_GC))).scalar_one()
+            yield alone
+            if alone:
+                # The server may take a while to see that a session has ended.
+                session.execute(select(func.pg_advisory_unlock(_GC)))
+        finally:
+            # The lock ends with the session, also where that is broken by now.
+            session.invalidate()
 
 
 class _Collector:

@@ -15,6 +15,7 @@ from aero import triggers
 from aero.clock import utc_now
 from aero.db.queries import flows as flow_queries
 from aero.db.session import Database
+from aero.error import DatabaseUnavailableError
 from aero.registration import ticks
 from aero.runs import lifecycle
 
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 100
 LONGEST_SLEEP = timedelta(seconds=60)
+MOMENT = timedelta(milliseconds=100)
 _JOB = "tick"
 
 
@@ -34,11 +36,21 @@ def tick(db: Database) -> int:
     Returns:
         The number of flows that were due.
     """
-    with db.read() as tx:
-        nearest = flow_queries.next_due(tx)
-        if nearest is None or nearest > db.now(tx):
-            return 0
+    if _until_due(db) > timedelta(0):
+        return 0
     return db.write(lambda tx: _tick(db, tx))
+
+
+def _until_due(db: Database) -> timedelta:
+    """Return how long no flow will be due; a minute at most."""
+
+    def work(tx: Connection) -> timedelta:
+        nearest = flow_queries.next_due(tx)
+        if nearest is None:
+            return LONGEST_SLEEP
+        return max(timedelta(0), min(nearest - db.now(tx), LONGEST_SLEEP))
+
+    return db.look(work)
 
 
 def _tick(db: Database, tx: Connection) -> int:
@@ -73,6 +85,7 @@ class Scheduler:
         self._lock = threading.Lock()
         self._ticking = False
         self._again = False
+        self._stopping = threading.Event()
 
     def start(self) -> None:
         """Begin to tick."""
@@ -91,9 +104,12 @@ class Scheduler:
 
     def stop(self) -> None:
         """Stop ticking, after the tick that is under way."""
+        self._stopping.set()
         with self._lock:
             scheduler, self._scheduler = self._scheduler, None
         if scheduler is not None:
+            # It would look in vain for the job that it is just starting, once stopped.
+            scheduler.remove_all_jobs()
             scheduler.shutdown(wait=True)
 
     def _plan(self, moment: datetime | None) -> None:
@@ -125,19 +141,19 @@ class Scheduler:
                     self._ticking = False
                     # This process's clock plans the wake-up, the database's decides
                     # what is due.
-                    self._plan(utc_now() + wait)
+                    # What is due and was not ticked is locked by somebody.
+                    self._plan(utc_now() + (wait or MOMENT))
 
     def _tick_all(self) -> timedelta:
         """Tick what is due; return how long nothing more will be."""
         try:
-            while tick(self._db):
-                self._on_tick()
-            with self._db.read() as tx:
-                nearest = flow_queries.next_due(tx)
-                now = self._db.now(tx)
+            with self._db.outages.enduring(self._stopping):
+                while tick(self._db):
+                    self._on_tick()
+                return _until_due(self._db)
+        except DatabaseUnavailableError as error:
+            log.warning("%s", error)
         except Exception:
             # A scheduler that died would leave every flow waiting.
             log.exception("The scheduler failed; it ticks again in a moment.")
-            return timedelta(seconds=1)
-        ahead = LONGEST_SLEEP if nearest is None else nearest - now
-        return max(timedelta(0), min(ahead, LONGEST_SLEEP))
+        return timedelta(seconds=1)

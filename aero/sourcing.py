@@ -160,9 +160,23 @@ def _output_name(name: str, *, named: bool) -> str:
 
 
 def create_source(
-    db: Database, tx: Connection, owner: str, wanted: SourceRequest, *, exist_ok: bool
+    db: Database,
+    tx: Connection,
+    owner: str,
+    wanted: SourceRequest,
+    *,
+    flow_id: str,
+    exist_ok: bool,
 ) -> str:
     """Store a source with its flow and its type; return the id of the flow.
+
+    Args:
+        db: The database.
+        tx: The transaction to do it in.
+        owner: Whose the source is.
+        wanted: The source.
+        flow_id: See `registration.register_flow`.
+        exist_ok: Return an equal source instead of refusing to make another.
 
     Raises:
         ConflictError: The type exists, or another one has the URL.
@@ -173,9 +187,11 @@ def create_source(
         db.advisory_lock(tx, _TYPES)
         key = object_keys.pattern_key(wanted.url)
         event_queries.drop_dead_types(tx, wanted.type_name, key)
-        if not exist_ok:
+        if not exist_ok and flow_queries.get(tx, flow_id) is None:
             _refuse_known(tx, wanted.type_name)
-    flow_id = registration.register_flow(db, tx, owner, wanted.flow, exist_ok=exist_ok)
+    flow_id = registration.register_flow(
+        db, tx, owner, wanted.flow, flow_id=flow_id, exist_ok=exist_ok
+    )
     if wanted.type_name is not None:
         data_id = flow_queries.outputs(tx, flow_id)[wanted.output]
         if event_queries.type_of_data(tx, data_id) != wanted.type_name:

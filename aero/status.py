@@ -83,8 +83,7 @@ def waiting_note(db: Database, *, running: bool = False) -> str | None:
     """
     if running or _revision(db) != REVISION:
         return None
-    with db.read() as tx:
-        return _note(db, tx)
+    return db.look(lambda tx: _note(db, tx))
 
 
 def _note(db: Database, tx: Connection) -> str | None:

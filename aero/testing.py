@@ -82,7 +82,8 @@ def make_app(
 
     Args:
         tmp_path: Its data directory; calls with the same one share the workspace.
-        clock: Its clock, such as a `FrozenClock`; default: the real time.
+        clock: Its clock, such as a `FrozenClock`; default: the real time. A PostgreSQL
+            database has one of its own.
         executor: Where functions run: "inline", in the calling thread, which is quick
             and lets a debugger in; an executor of yours; or None, for the worker
             processes that are used outside tests.

@@ -1,5 +1,6 @@
 """Frozen values that every layer speaks, and the words they are written in."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
@@ -7,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from aero.error import InvalidTypeError
+from aero.error import InvalidTypeError, InvalidValueError
 
 LOCAL = "local"
 """The endpoint that is this machine."""
@@ -16,6 +17,9 @@ PAYLOAD_SCHEMA = 1
 """Version of the `aero` payload that crosses to a worker."""
 
 Json = dict[str, Any]
+
+Tell = Callable[[str, int, int], None]
+"""Told what is done, how much of it, and of how much."""
 
 
 class PolicyEnum(IntEnum):
@@ -139,3 +143,16 @@ class NotModified:
     etag: str | None
     last_modified: str | None
     retrieved_at: datetime
+
+
+def list_kind(kind: str) -> str:
+    """Return `kind` if it is one of the lists: `data`, `flow` or `prov`.
+
+    Raises:
+        InvalidValueError: There is no such list.
+    """
+    if kind not in {"data", "flow", "prov"}:
+        raise InvalidValueError(
+            f"There is no list of {kind!r}: write 'data', 'flow' or 'prov'."
+        )
+    return kind

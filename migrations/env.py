@@ -2,12 +2,15 @@
 
 from alembic import context
 
+from aero.db import schema
 from aero.db.models import Base
 
+connection = context.config.attributes["connection"]
 context.configure(
-    connection=context.config.attributes["connection"],
+    connection=connection,
     target_metadata=Base.metadata,
     transactional_ddl=True,
     render_as_batch=True,
+    **schema.comparison(connection),
 )
 context.run_migrations()

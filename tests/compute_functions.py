@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -229,6 +230,8 @@ def change_everything(task):
     os.environ.pop("PATH", None)
     sys.path.insert(0, "/nowhere")
     sys.setrecursionlimit(777)
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     os.umask(0)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
@@ -245,6 +248,7 @@ def describe(task):
         "nowhere": "/nowhere" in sys.path,
         "recursion": sys.getrecursionlimit(),
         "umask": umask,
+        "limit": resource.getrlimit(resource.RLIMIT_FSIZE)[0] == 4096,
         "sigterm": signal.getsignal(signal.SIGTERM) == signal.SIG_DFL,
         "blocked": list(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
         "stdin": sys.stdin.read(),

@@ -3,20 +3,19 @@
 import hashlib
 import os
 import threading
-import uuid
 from collections.abc import Iterator
+from datetime import datetime
 from email.message import Message
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
-from sqlalchemy import URL, create_engine, make_url, text
-from sqlalchemy.exc import OperationalError
 
 from aero.app import Aero
-from aero.testing import FrozenClock, make_app
+from aero.db.session import Database
+from aero.testing import EPOCH, FrozenClock, make_app
+from tests.databases import Postgres, SqliteTemplate, postgres_server, sqlite_file
 from tests.loopback import Answer, Loopback, loopback
-
-POSTGRES = "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"
 
 
 @pytest.fixture(autouse=True)
@@ -33,22 +32,40 @@ def isolation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def clock() -> FrozenClock:
-    """A clock at 2026-01-01 00:00 UTC that only the test moves."""
-    return FrozenClock()
+def epoch() -> datetime:
+    """What `clock` shows first."""
+    return EPOCH
 
 
 @pytest.fixture
-def app(tmp_path: Path, clock: FrozenClock) -> Iterator[Aero]:
+def clock(epoch: datetime, monkeypatch: pytest.MonkeyPatch) -> FrozenClock:
+    """A clock that only the test moves, every database's too.
+
+    PostgreSQL has a clock of its own; that it decides is shown where that matters.
+    """
+    monkeypatch.setattr(Database, "now", lambda db, _tx: db.clock())
+    return FrozenClock(epoch)
+
+
+@pytest.fixture
+def app(tmp_path: Path, database_url: str, clock: FrozenClock) -> Iterator[Aero]:
     """A workspace whose functions run in this thread, at the time of `clock`."""
-    with make_app(tmp_path / "home", clock=clock) as made:
+    with make_app(tmp_path / "home", clock=clock, database_url=database_url) as made:
         yield made
 
 
 @pytest.fixture
-def worker_app(tmp_path: Path) -> Iterator[Aero]:
+def sqlite_app(tmp_path: Path, sqlite_url: str, clock: FrozenClock) -> Iterator[Aero]:
+    """Like `app`, for what concerns SQLite alone."""
+    with make_app(tmp_path / "home", clock=clock, database_url=sqlite_url) as made:
+        yield made
+
+
+@pytest.fixture
+def worker_app(tmp_path: Path, database_url: str) -> Iterator[Aero]:
     """A workspace in real time, whose functions run in two worker processes."""
-    with make_app(tmp_path / "home", executor=None, workers=2) as made:
+    home = tmp_path / "home"
+    with make_app(home, executor=None, workers=2, database_url=database_url) as made:
         yield made
 
 
@@ -111,46 +128,100 @@ def publisher() -> Iterator[Publisher]:
         yield Publisher(server)
 
 
+# -- databases ------------------------------------------------------------------------
+#
+# A test that touches the database asks for `database_url`, or for a workspace on it,
+# and runs once on SQLite and once on PostgreSQL. One that is about only one of the two
+# says so by asking for `sqlite_url` or `postgres_url`. Each of these is migrated and
+# without rows; `empty_...` has no tables either. The URL is in AERO_DATABASE_URL, too,
+# for the command line and for processes that a test starts.
+
+
 @pytest.fixture(scope="session")
-def postgres_database() -> Iterator[str]:
-    """The URL of a PostgreSQL database of this session's own; see `postgres_url`."""
-    server = make_url(os.environ.get("AERO_TEST_POSTGRES", POSTGRES))
-    name = f"aero_test_{uuid.uuid4().hex}"
-    try:
-        _execute(server, f"CREATE DATABASE {name}")
-    except (ImportError, OperationalError) as error:
-        _lacking(
-            f"There is no PostgreSQL at {server.host}:{server.port} for these tests "
-            f"({type(error).__name__}): start one, or name another in "
-            "AERO_TEST_POSTGRES."
-        )
-    yield server.set(database=name).render_as_string(hide_password=False)
-    _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> SqliteTemplate:
+    """A migrated SQLite database, to be copied."""
+    return SqliteTemplate(tmp_path_factory.mktemp("sqlite"))
 
 
-@pytest.fixture
-def postgres_url(postgres_database: str) -> str:
-    """The URL of an empty PostgreSQL database; where there is none, a skip.
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """This session's databases on PostgreSQL; where there is none, a skip.
 
     AERO_TEST_REQUIRE_SERVICES=1 turns the skip into a failure.
     """
-    _execute(postgres_database, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
-    return postgres_database
-
-
-def _execute(url: str | URL, *statements: str) -> None:
-    engine = create_engine(
-        url, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 5}
-    )
     try:
-        with engine.connect() as connection:
-            for statement in statements:
-                connection.execute(text(statement))
-    finally:
-        engine.dispose()
+        made = Postgres(postgres_server())
+    except ConnectionError as error:
+        lacking(
+            f"These tests need PostgreSQL, but {error}: start one, or name another "
+            "in AERO_TEST_POSTGRES."
+        )
+    yield made
+    made.close()
 
 
-def _lacking(reason: str) -> None:
+@pytest.fixture
+def sqlite_url(
+    sqlite_template: SqliteTemplate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """The URL of a migrated SQLite database without rows: `tmp_path/home/aero.db`."""
+    url = sqlite_template.copy(tmp_path / "home" / "aero.db")
+    monkeypatch.setenv("AERO_DATABASE_URL", url)
+    return url
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a migrated PostgreSQL database without rows.
+
+    It is emptied by the next test, which an open transaction would block; so a test
+    that leaves a connection open fails.
+    """
+    postgres.reset()
+    monkeypatch.setenv("AERO_DATABASE_URL", postgres.url)
+    yield postgres.url
+    left = postgres.left_open()
+    assert not left, f"The test left {left} connections to PostgreSQL open."
+
+
+@pytest.fixture
+def empty_postgres_url(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """The URL of a PostgreSQL database without tables."""
+    with postgres.another(migrated=False) as url:
+        monkeypatch.setenv("AERO_DATABASE_URL", url)
+        yield url
+
+
+@pytest.fixture
+def empty_sqlite_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an SQLite database that is not there yet: `tmp_path/home/aero.db`."""
+    url = sqlite_file(tmp_path / "home" / "aero.db")
+    monkeypatch.setenv("AERO_DATABASE_URL", url)
+    return url
+
+
+EITHER = [
+    pytest.param("sqlite_url", id="sqlite"),
+    pytest.param("postgres_url", id="postgresql"),
+]
+
+
+@pytest.fixture(params=EITHER)
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a migrated database without rows, of each kind in turn."""
+    return str(request.getfixturevalue(request.param))
+
+
+@pytest.fixture(params=EITHER)
+def empty_database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a database without tables, of each kind in turn."""
+    return str(request.getfixturevalue(f"empty_{request.param}"))
+
+
+def lacking(reason: str) -> NoReturn:
+    """Skip for want of a service, or fail where services are required."""
     if os.environ.get("AERO_TEST_REQUIRE_SERVICES") == "1":
         pytest.fail(reason)
     pytest.skip(reason)

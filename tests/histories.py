@@ -8,6 +8,7 @@ is part of the history; so are two processes, one of which may be stalled or kil
 import copy
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
@@ -23,7 +24,6 @@ from aero.db.models import (
     DataVersion,
     Flow,
     FlowOutput,
-    Function,
     Provenance,
     ProvenanceDerivation,
     Run,
@@ -109,8 +109,9 @@ class Workers(Executor):
 class World:
     """A workspace, what surrounds it, and the model of it."""
 
-    def __init__(self, folder: Path, template: Path) -> None:
+    def __init__(self, folder: Path, template: Path | str) -> None:
         self.folder = folder
+        self.url = template if isinstance(template, str) else ""
         self.clock = FrozenClock()
         self.model = Model(LEASE)
         self.sources: dict[str, Source] = {}
@@ -121,11 +122,13 @@ class World:
         self.owner = 0
         self.pollers: set[str] = set()
         folder.mkdir(parents=True)
-        shutil.copyfile(template, folder / "aero.db")
+        if isinstance(template, Path):
+            shutil.copyfile(template, folder / "aero.db")
         self.open()
-        with self.app.db.read() as tx:
-            rows = tx.execute(select(Function.name, Function.id)).all()
-        self.functions = dict(rows)
+        self.functions = {
+            function.__name__: self.app.register_function(function)
+            for function in (clean, analyse)
+        }
 
     # -- processes ------------------------------------------------------------------
 
@@ -139,9 +142,12 @@ class World:
             workers=32,
             lease=LEASE,
             heartbeat=HEARTBEAT,
+            database_url=self.url,
         )
         _ = self.app.db
         self.dispatcher = self.app.engine._ready()
+        self.dispatcher.enter()
+        self._beat_no_more()
         self.model.recover(self.owner, gone)
         self.claim()
 
@@ -230,7 +236,12 @@ class World:
 
     def beat(self, a: int = 0, b: int = 0) -> None:
         self.dispatcher._beat()
+        self._beat_no_more()
         self.model.beat(self.owner)
+
+    def _beat_no_more(self) -> None:
+        # The next lease runs out by the frozen clock, and by no other.
+        self.dispatcher._next_beat = math.inf
 
     def _forget(self, owner: int) -> None:
         self.submissions = [s for s in self.submissions if s.owner != owner]
@@ -707,8 +718,7 @@ class World:
 def make_template(home: Path) -> Path:
     """Make the empty workspace that histories begin with; return its database."""
     with make_app(home) as app:
-        app.register_function(clean)
-        app.register_function(analyse)
+        _ = app.db
     return home / "aero.db"
 
 
@@ -724,8 +734,13 @@ EVENTS = (
 )
 
 
-def play(history: Sequence[Event], folder: Path, template: Path) -> World:
+def play(history: Sequence[Event], folder: Path, template: Path | str) -> World:
     """Play a history from an empty workspace on, comparing after every event.
+
+    Args:
+        history: What happens.
+        folder: The workspace's home.
+        template: The SQLite database to copy, or the URL of an empty one to use.
 
     Raises:
         Violation: A law did not hold.

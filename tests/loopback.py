@@ -16,7 +16,7 @@ class Answer:
     """One response. `length` is what Content-Length says (None: as long as `body`).
 
     `end` is what happens after the body: "keep" the connection, "close" it, "reset"
-    it, or "stall" until the server stops.
+    it, or until the server stops "stall", or "drip": send a byte now and then.
     """
 
     status: int = 200
@@ -53,6 +53,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = answer.end != "keep"
         if answer.end == "stall":
             self.server.owner.stopping.wait(10)
+        while answer.end == "drip" and not self.server.owner.stopping.wait(0.05):
+            self.wfile.write(b".")
         if answer.end == "reset":
             linger = struct.pack("ii", 1, 0)
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

@@ -1,6 +1,7 @@
 """Functions and short cuts for scenarios that go through the public API."""
 
 import textwrap
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,14 @@ from sqlalchemy import func, select
 
 from aero import Aero, AeroOutput
 from aero.db.base import Base
+from aero.testing import make_app
+
+
+class Held(Executor):
+    """Never answers."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return Future()
 
 
 def upper(cases):
@@ -97,6 +106,13 @@ def analysis(
     )
 
 
+def another(app: Aero, **options: Any) -> Aero:
+    """Open one more workspace with the home and the database of `app`."""
+    settings = app.settings
+    options.setdefault("database_url", settings.database_url)
+    return make_app(settings.home, **options)
+
+
 def made(flow: dict[str, Any]) -> str:
     """Return the id of the first Data a flow writes."""
     return str(flow["contributed_to"][0]["id"])
@@ -107,6 +123,15 @@ def counts(app: Aero) -> dict[str, int]:
     with app.db.read() as tx:
         return {
             table.name: tx.execute(select(func.count()).select_from(table)).scalar_one()
+            for table in Base.metadata.sorted_tables
+        }
+
+
+def rows(app: Aero) -> dict[str, list[Any]]:
+    """Return everything that is in the database."""
+    with app.db.read() as tx:
+        return {
+            table.name: list(tx.execute(select(table)).all())
             for table in Base.metadata.sorted_tables
         }
 

@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aero.config.private import require_private
 from aero.error import ConfigError
-
-_OTHERS = 0o077
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +45,7 @@ def read_logins(path: Path) -> dict[str, Login]:
         ConfigError: The file is missing, open to others or cannot be understood. The
             message never quotes the file.
     """
-    _require_private(path)
+    require_private(path, "credentials file")
     try:
         found = netrc.netrc(str(path))
     except netrc.NetrcParseError as error:
@@ -66,23 +65,6 @@ def read_logins(path: Path) -> dict[str, Login]:
         host.lower(): _login(host, user, password, path)
         for host, (user, _, password) in found.hosts.items()
     }
-
-
-def _require_private(path: Path) -> None:
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise ConfigError(
-            f"The credentials file {path} cannot be read ({error.strerror}): create "
-            "it or remove the setting that names it.",
-            path=str(path),
-        ) from error
-    if mode & _OTHERS:
-        raise ConfigError(
-            f"The credentials file {path} can be read by others: run "
-            f"'chmod 600 {path}'.",
-            path=str(path),
-        )
 
 
 def _login(host: str, user: str, password: str | None, path: Path) -> Login:

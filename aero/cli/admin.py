@@ -1,13 +1,20 @@
 """Commands about the installation: status, gc, db, configure, logout."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from aero.cli.failing import say
-from aero.cli.output import json_option, print_fields, print_object, size, when
+from aero.cli.output import (
+    json_option,
+    print_fields,
+    print_object,
+    print_table,
+    size,
+    when,
+)
+from aero.cli.progress import progress_shown
 from aero.cli.workspace import workspace
 from aero.types import Json
 
@@ -73,7 +80,7 @@ def gc_(dry_run: bool, as_json: bool) -> None:
 
 @click.group("db")
 def db_() -> None:
-    """Look after the database's schema."""
+    """Look after the database: its schema, and where it is."""
 
 
 @db_.command("upgrade")
@@ -111,6 +118,36 @@ def current(as_json: bool) -> None:
     _print_revision(revision, as_json=as_json)
 
 
+@db_.command("copy")
+@click.option(
+    "--from", "source", metavar="URL", required=True, help="The workspace's database."
+)
+@click.option(
+    "--to", "target", metavar="URL", required=True, help="A database that is empty."
+)
+@json_option
+def copy(source: str, target: str, as_json: bool) -> None:
+    """Copy a workspace's database into another one, and compare every row.
+
+    From SQLite to PostgreSQL, back, or to another of the same kind. Nobody may work on
+    the workspace meanwhile. A copy that was interrupted goes on when it is begun again
+    with the same URLs. The store stays where it is: both databases refer to it.
+    """
+    from aero import copying
+
+    with progress_shown() as tell:
+        report = copying.copy(source, target, tell)
+    if as_json:
+        print_object(report)
+        return
+    rows = [[name, str(count)] for name, count in report["tables"].items()]
+    print_table(["table", "rows"], [*rows, ["all", str(report["rows"])]])
+    say(
+        f"{report['copied']} rows were copied, and all compared: use the copy with "
+        f"AERO_DATABASE_URL, and this one no more ({report['source']})."
+    )
+
+
 def _database(conf: "ClientConf") -> "Database":
     from aero.db.session import Database
 
@@ -142,13 +179,9 @@ def _print_revision(revision: str | None, *, as_json: bool) -> None:
 def configure_(file: Path, profile: str | None, as_json: bool) -> None:
     """Install settings from a file, and show what then holds."""
     from aero.config import load_conf
-    from aero.config.settings import masked
 
     conf = load_conf(file, update=True, profile=profile)
-    shown = {
-        key: masked(str(value)) if isinstance(value, str | Path) else value
-        for key, value in asdict(conf).items()
-    }
+    shown = conf.shown()
     if as_json:
         print_object(shown)
     else:

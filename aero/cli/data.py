@@ -25,7 +25,7 @@ from aero.cli.workspace import say_what_waits, workspace
 from aero.types import Json
 
 if TYPE_CHECKING:
-    from aero.app import Aero
+    from aero.api import Workspace
 
 LONG = 64_000_000
 """Bytes from which on a copy shows its progress."""
@@ -153,7 +153,9 @@ def get_(data: str, output: Path | None, as_json: bool) -> None:
 
 
 @contextmanager
-def _fetched(app: "Aero", version: Json, beside: Path | None = None) -> Iterator[Path]:
+def _fetched(
+    app: "Workspace", version: Json, beside: Path | None = None
+) -> Iterator[Path]:
     """Give a verified copy of a version in a folder that is removed afterwards."""
     with TemporaryDirectory(prefix=".aero-", dir=beside) as folder:
         file = Path(folder, "bytes")

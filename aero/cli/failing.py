@@ -20,6 +20,7 @@ FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
 
+_HANDLER = "aero"
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -28,12 +29,22 @@ def log_from(level: str) -> None:
     logging.getLogger().setLevel(level.upper())
 
 
+def log_as(formatter: logging.Formatter) -> None:
+    """Log in this form from now on, warnings too."""
+    for handler in logging.getLogger().handlers:
+        if handler.get_name() == _HANDLER:
+            handler.setFormatter(formatter)
+    # Until the command ends: `reporting` shows them again as it did before.
+    warnings.showwarning = _log_warning
+
+
 @contextmanager
 def _logging() -> Iterator[None]:
     """Log to stderr."""
     root = logging.getLogger()
     before = root.level
     handler = logging.StreamHandler()
+    handler.set_name(_HANDLER)
     handler.setFormatter(logging.Formatter(_FORMAT))
     root.addHandler(handler)
     try:
@@ -105,6 +116,12 @@ def _of_the_machine(error: Exception) -> str | None:
             f"The database cannot be used ({cause}): check that its folder can be "
             "written and has space, or restore it from a backup."
         )
+    if type(error).__name__ == "OperationalError" and cause is not None:
+        first = str(cause).partition("\n")[0]
+        return (
+            f"The database cannot be used ({first}): check that its server runs and "
+            "that database_url is right."
+        )
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename} cannot be used ({error.strerror}): check it."
     return None
@@ -125,6 +142,10 @@ def _flushed(code: int) -> int:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return code or FAILED
     return code
+
+
+def _log_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    logging.getLogger("aero").warning("%s", message)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -23,7 +23,7 @@ from aero.cli.workspace import say_what_waits, workspace
 from aero.types import LOCAL, Json, PolicyEnum, RunStatus
 
 if TYPE_CHECKING:
-    from aero.app import Aero
+    from aero.api import Workspace
 
 _DONE = {RunStatus.SUCCEEDED, RunStatus.UNCHANGED}
 _IN_FILE_ONLY = ("input_data", "output_data")
@@ -61,7 +61,8 @@ _IN_FILE_ONLY = ("input_data", "output_data")
 @click.option("--timezone", help="The time zone of --cron; default: UTC.")
 @click.option("--retries", type=int, help="How often a failed function is tried again.")
 @click.option("--timeout", type=float, help="Seconds a run may take.")
-@click.option("--priority", type=int, help="Higher runs first.")
+@click.option("--priority", type=int, help="Of what waits, higher runs first.")
+@click.option("--max-running", type=int, help="How many of its runs may run at once.")
 @click.option("--tag", "tags", multiple=True, help="To find outputs by. Repeatable.")
 @click.option("--storage", help="Where the outputs' bytes live.")
 @click.option("--exist-ok", is_flag=True, help="An equal flow that exists will do.")
@@ -97,7 +98,7 @@ def register_(  # noqa: PLR0917 -- click gives them by name
         say_what_waits(app)
 
 
-def _register(app: "Aero", found: dict[str, Any]) -> Json:
+def _register(app: "Workspace", found: dict[str, Any]) -> Json:
     endpoint = found.pop("endpoint_uuid", LOCAL)
     function = found.pop("function_uuid", None)
     in_file = found.pop("function", None)

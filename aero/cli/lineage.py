@@ -9,7 +9,7 @@ from aero.cli.workspace import workspace
 from aero.types import Json
 
 if TYPE_CHECKING:
-    from aero.provenance.lineage import Lineage
+    from aero.provenance.graph import Lineage
 
 
 @click.command("lineage")

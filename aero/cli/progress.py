@@ -1,4 +1,4 @@
-"""Shows on a terminal how far the downloads of runs are."""
+"""Shows on a terminal how far a command, or the downloads of runs, are."""
 
 import sys
 from collections.abc import Iterator
@@ -6,14 +6,34 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
+from aero.types import Tell
+
 if TYPE_CHECKING:
-    from aero.app import Aero
+    from aero.api import Workspace
 
 _LOOK_EVERY = 0.2
 
 
 @contextmanager
-def downloads_shown(app: "Aero") -> Iterator[None]:
+def progress_shown() -> Iterator[Tell]:
+    """Give a function to tell what is done, how much of it, and of how much.
+
+    On a terminal it draws that as a bar on stderr.
+    """
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    with _drawing() as drawn:
+        bar = drawn.add_task("")
+
+        def tell(what: str, done: int, total: int) -> None:
+            drawn.update(bar, description=what, completed=done, total=total)
+
+        yield tell
+
+
+@contextmanager
+def downloads_shown(app: "Workspace") -> Iterator[None]:
     """Show a bar on stderr for every long download, while entered on a terminal."""
     if not sys.stderr.isatty():
         yield
@@ -28,19 +48,17 @@ def downloads_shown(app: "Aero") -> Iterator[None]:
         watcher.join()
 
 
-def _watch(app: "Aero", ended: Event) -> None:
+def _watch(app: "Workspace", ended: Event) -> None:
     while not ended.wait(_LOOK_EVERY):
         if app.downloads():
             _draw(app, ended)
 
 
-def _draw(app: "Aero", ended: Event) -> None:
+def _draw(app: "Workspace", ended: Event) -> None:
     """Draw bars until there is no long download any more."""
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         DownloadColumn,
-        Progress,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
@@ -54,7 +72,7 @@ def _draw(app: "Aero", ended: Event) -> None:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as drawn:
+    with _drawing(*columns) as drawn:
         while found := app.downloads():
             current = {(each["run_id"], each["url"]): each for each in found}
             for key in bars.keys() - current.keys():
@@ -66,3 +84,17 @@ def _draw(app: "Aero", ended: Event) -> None:
                 drawn.update(bars[key], completed=each["received"])
             if ended.wait(_LOOK_EVERY):
                 return
+
+
+def _drawing(*columns: Any) -> Any:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    return Progress(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        # What is printed to the same terminal goes above the bars; what is printed to
+        # a file or a pipe belongs there.
+        redirect_stdout=sys.stdout.isatty(),
+    )

@@ -14,7 +14,7 @@ from aero.error import NotFoundError
 from aero.types import Json, PolicyEnum
 
 if TYPE_CHECKING:
-    from aero.app import Aero
+    from aero.api import Workspace
 
 _PATTERN = set("*?[")
 
@@ -39,6 +39,8 @@ _PATTERN = set("*?[")
 @click.option("--timezone", help="The time zone of --cron; default: UTC.")
 @click.option("--retries", type=int, help="How often a failed function is tried again.")
 @click.option("--timeout", type=float, help="Seconds a run may take.")
+@click.option("--priority", type=int, help="Of what waits, higher runs first.")
+@click.option("--max-running", type=int, help="How many of its runs may run at once.")
 @click.option("--tag", "tags", multiple=True, help="To find it by. Repeatable.")
 @click.option("--exist-ok", is_flag=True, help="An equal source that exists will do.")
 @click.option("-e", "--email", help="For failure notices, once there is a server.")
@@ -80,7 +82,7 @@ def _say_what_is_ignored(found: dict[str, Any]) -> None:
         say("Warning: --email was ignored: failure notices need a server.")
 
 
-def _added_to_type(app: "Aero", found: dict[str, Any]) -> Json | None:
+def _added_to_type(app: "Workspace", found: dict[str, Any]) -> Json | None:
     """Add the URL to its type and return the type, if there is such a type."""
     if not (found.get("type") and found.get("url")):
         return None
@@ -91,7 +93,7 @@ def _added_to_type(app: "Aero", found: dict[str, Any]) -> Json | None:
     return app.add_type_url(found["type"], found["url"])
 
 
-def _create(app: "Aero", found: dict[str, Any]) -> Json:
+def _create(app: "Workspace", found: dict[str, Any]) -> Json:
     missing = [f"--{key}" for key in ("name", "url") if not found.get(key)]
     if missing:
         raise click.UsageError(f"Give {' and '.join(missing)}, as flags or in --file")

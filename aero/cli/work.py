@@ -1,19 +1,16 @@
 """Commands that keep things going: work, demo."""
 
-import os
-import select
-import signal
 from datetime import datetime
-from types import FrameType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import click
 
 from aero.cli.failing import FAILED, say
 from aero.cli.output import coloured
 from aero.cli.progress import downloads_shown
-from aero.cli.workspace import workspace
+from aero.cli.workspace import embedded
 from aero.error import ClientError
+from aero.stopping import GRACE, StopRequest
 from aero.types import Json, RunStatus
 
 if TYPE_CHECKING:
@@ -80,59 +77,37 @@ class Reporter:
         return self._names.get(data_id, data_id[:8])
 
 
-class StopRequest:
-    """Hears SIGTERM and Ctrl-C while it is entered; a second one kills.
-
-    `number` is the signal that was received, or None.
-    """
-
-    SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-        # A pipe, because a handler may not touch a lock that it may have interrupted.
-        self._reader, self._writer = os.pipe()
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        for number in self.SIGNALS:
-            self._before[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        os.close(self._reader)
-        os.close(self._writer)
-
-    def _receive(self, number: int, _frame: FrameType | None) -> None:
-        self.number = number
-        signal.signal(number, signal.SIG_DFL)
-        os.write(self._writer, b"!")
-
-    def wait(self, seconds: float) -> bool:
-        """Wait, but no longer than until asked to stop; return whether that is so."""
-        select.select([self._reader], [], [], seconds)
-        return self.number is not None
-
-
 @click.command("work")
 @click.option("--once", is_flag=True, help="Stop when nothing is due or pending.")
-def work_(once: bool) -> None:
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=GRACE,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long what runs has to end once it is told to stop.",
+)
+def work_(once: bool, grace: float) -> None:
     """Run what is due and pending, until stopped by Ctrl-C or SIGTERM.
 
-    Prints a line for every run. Stopped, it hands back what it was running. With
-    --once it exits with 1 if a run failed meanwhile.
+    Prints a line for every run. Stopped, it starts nothing more and lets what runs end,
+    but no longer than --grace; what it has not ended then, and at a second Ctrl-C or
+    SIGTERM at once, it hands back: another process, or the next one, runs it.
+
+    Exit codes: 0 stopped as told, or with --once done; with --once also 1 if a run
+    failed, and 128 + the signal's number if it was stopped before it was done.
     """
     reporter = Reporter()
-    with StopRequest() as stop, workspace(listener=reporter.heard) as app:
+    with StopRequest() as stop, embedded(listener=reporter.heard) as app:
         reporter.app = app
         app.start()
         if not once:
             say("Working; Ctrl-C stops.")
         with downloads_shown(app):
             done = _wait(app, stop, once=once)
-        app.stop()
+            if not done and grace and app.engine.busy:
+                say(f"Stopping: what runs has {grace:g} s to end; again stops at once.")
+            app.stop(grace, hurry=lambda: stop.hurried)
     if once and not done:
         raise click.exceptions.Exit(_SIGNALLED + (stop.number or 0))
     if once and reporter.failed:

@@ -5,28 +5,52 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from aero.cli.failing import say
+from aero.error import ConfigError
 
 if TYPE_CHECKING:
+    from aero.api import Workspace
     from aero.app import Aero
+    from aero.engine import Listener
 
 
 @contextmanager
-def workspace(**options: Any) -> Iterator["Aero"]:
-    """Give the active profile's workspace, and close it.
+def workspace(listener: "Listener | None" = None) -> Iterator["Workspace"]:
+    """Give the active profile's workspace, here or on its server, and close it.
+
+    Args:
+        listener: Is told of runs that are executed here.
+    """
+    from aero.api import open_workspace
+
+    with open_workspace(listener=listener) as app:
+        yield app
+
+
+@contextmanager
+def embedded(**options: Any) -> Iterator["Aero"]:
+    """Give a workspace that this machine executes, and close it.
 
     Args:
         **options: Further arguments of `Aero`.
 
     Raises:
-        ConfigError: The configuration cannot be used, or names a server.
+        ConfigError: The profile names a server, which executes its runs itself.
     """
-    from aero.api import open_workspace
+    from aero.app import Aero
+    from aero.config import load_conf
 
-    with open_workspace(**options) as app:
+    conf = load_conf()
+    if not conf.embedded:
+        raise ConfigError(
+            f"The profile {conf.profile!r} names a server, which executes the runs: "
+            "unset its server_url (AERO_SERVER_URL) to work on this machine.",
+            profile=conf.profile,
+        )
+    with Aero(conf, **options) as app:
         yield app
 
 
-def say_what_waits(app: "Aero") -> None:
+def say_what_waits(app: "Workspace") -> None:
     """Say on stderr if something is due and nobody is there to run it."""
     note = app.waiting_note()
     if note is not None:

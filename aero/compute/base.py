@@ -3,7 +3,6 @@
 import contextlib
 import json
 import sys
-import traceback
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future
@@ -16,8 +15,8 @@ from aero.error import (
     FunctionError,
     InvalidTypeError,
     InvalidValueError,
-    OutOfMemoryError,
 )
+from aero.failure import told_by, traceback_of
 from aero.types import Json
 
 LOG_LIMIT = 64 * 1024
@@ -159,7 +158,7 @@ def perform(fn: TaskFunction, task: Json) -> Json:
 
 def failure(error: BaseException, mask: Mask) -> AeroError:
     """Return the aero error that tells what a function raised, secrets masked."""
-    trace = mask("".join(traceback.format_exception(error)))
+    trace = mask(traceback_of(error, error.__traceback__))
     if isinstance(error, AeroError) and _known(error):
         error.message = mask(str(error.message))
         for name, fact in error.facts.items():
@@ -168,17 +167,10 @@ def failure(error: BaseException, mask: Mask) -> AeroError:
         return error
     name, message = type(error).__name__, mask(_text(error))
     facts = {"error_type": name, "error_message": message, "traceback": trace}
-    if isinstance(error, MemoryError):
-        return OutOfMemoryError(
-            "The function ran out of memory: give it less to do at once or raise the "
-            "memory limit.",
-            **facts,
-        )
-    if isinstance(error, SystemExit):
-        return FunctionError(
-            f"The function called sys.exit({error.code!r}): let it return instead.",
-            **facts,
-        )
+    told = told_by(error)
+    if told is not None:
+        told.facts.update(facts)
+        return told
     return FunctionError(
         f"The function raised {name}{': ' * bool(message)}{message}", **facts
     )

@@ -171,7 +171,9 @@ class _TaskFuture(Future[Json]):
 
     def running(self) -> bool:
         """Tell whether a worker has it."""
-        return self.work.running() and not self.done()
+        # The pool hears of it a while after the function may have begun.
+        begun = self.work.running() or self.scratch.holder() is not None
+        return begun and not self.done()
 
     def cancel(self) -> bool:
         """Cancel it and kill the work; False if it has ended before."""
@@ -213,8 +215,8 @@ def _death(
 ) -> AeroError:
     if timeout is not None and (holder == TIMEOUT or code == -signal.SIGALRM):
         return FunctionTimeoutError(
-            f"The function ran longer than its timeout of {timeout:g} s and was "
-            "stopped: give it more time or less to do.",
+            f"The work was stopped at its timeout of {timeout:g} s: give it more time "
+            "or less to do.",
             timeout=timeout,
             log_tail=tail,
         )
@@ -229,9 +231,11 @@ def _death(
             log_tail=tail,
         )
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"{-code}"
-    hint = ", perhaps because memory ran out" if code == -signal.SIGKILL else ""
+    hint = "see what it printed last in its log"
+    if code == -signal.SIGKILL:
+        hint = "if memory ran out, give it less to do at once or use fewer workers"
     return FunctionDiedError(
-        f"The function's process was ended by signal {name}{hint}.",
+        f"The function's process was ended by signal {name}: {hint}.",
         signal=name,
         log_tail=tail,
     )

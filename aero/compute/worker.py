@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import json
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -42,6 +43,9 @@ _SIGNALS = (
     signal.SIGCHLD,
     signal.SIGPIPE,
 )
+_LIMITS = sorted(
+    {getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}
+)
 
 
 class Worker:
@@ -61,6 +65,7 @@ class Worker:
         self._handlers = {number: signal.getsignal(number) for number in _SIGNALS}
         self._environ = dict(os.environb)
         self._recursion = sys.getrecursionlimit()
+        self._limits = {kind: resource.getrlimit(kind) for kind in _LIMITS}
         self._umask = os.umask(0o077)
         os.umask(self._umask)
 
@@ -144,8 +149,6 @@ class Worker:
     def _limit_memory(self, limit: int | None) -> None:
         if self.memory_limit is None:
             return
-        import resource
-
         # Data is what a process asks for; numpy's threads alone reserve gigabytes of
         # address space, which only counts where the kernel knows no better limit.
         kind = resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS
@@ -177,6 +180,7 @@ class Worker:
             yield
         finally:
             self._restore_signals()
+            self._restore_limits()
             self.spent = end_children() or self.spent
             self._flush()
             self._restore_fds()
@@ -193,6 +197,15 @@ class Worker:
         for number, handler in self._handlers.items():
             if signal.getsignal(number) != handler:
                 signal.signal(number, handler)
+
+    def _restore_limits(self) -> None:
+        for kind, limits in self._limits.items():
+            if resource.getrlimit(kind) != limits:
+                try:
+                    resource.setrlimit(kind, limits)
+                except (ValueError, OSError):
+                    # A hard limit that was lowered stays for good.
+                    self.spent = True
 
     def _restore_fds(self) -> None:
         try:

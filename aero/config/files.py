@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aero.config.keys import Layer, from_environment, modern, typed, without
+from aero.config.private import require_private, token_in
 from aero.config.settings import ClientConf
 from aero.error import ConfigError
 
@@ -48,9 +49,10 @@ def load_conf(
     name = profile or environ.get("AERO_PROFILE") or DEFAULT
     layer = _file_layer(file, name, environ) | modern(from_environment(environ))
     layer.setdefault("home", _data_folder())
-    layer.setdefault(
-        "credentials", (file or active_file(environ)).parent / "credentials"
-    )
+    folder = (file or active_file(environ)).parent
+    layer.setdefault("credentials", folder / "credentials")
+    if "server_url" in layer and "token" not in layer:
+        layer["token"] = token_in(folder / f"{name}.token")
     return ClientConf(profile=name, config_file=file, **layer)
 
 
@@ -133,6 +135,8 @@ def _file_layer(file: Path | None, name: str, environ: Mapping[str, str]) -> Lay
     profiles = {} if file is None else _read(file)
     if file is not None and name in profiles:
         origin = _origin(file, name)
+        if "token" in profiles[name]:
+            require_private(file, "configuration file with a token")
         return modern(typed(profiles[name], origin=origin, base=file.parent))
     if name == DEFAULT:
         return {}

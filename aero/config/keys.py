@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from aero.config.private import token_text
 from aero.config.settings import server_parts
 from aero.error import ConfigError
 
 _UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+_SHORTEST_SECRET = 16
 _FLAGS = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
     **dict.fromkeys(("0", "false", "no", "off"), False),
@@ -50,6 +52,21 @@ def _text(value: Any) -> str:
     if not text.strip():
         raise ValueError
     return text
+
+
+def _secret(value: Any) -> str:
+    text = _text(value)
+    # As a token of a header can be.
+    if not re.fullmatch(rf"[!-~]{{{_SHORTEST_SECRET},}}", text):
+        raise ValueError
+    return text
+
+
+def _database(value: Any) -> str:
+    url = _text(value)
+    if not url.startswith(("sqlite:///", "postgresql+psycopg://")):
+        raise ValueError
+    return url
 
 
 def _server(value: Any) -> str:
@@ -105,6 +122,11 @@ PATH = Kind(what="a path in quotes", check=_path)
 SIZE = Kind(what='bytes, or a size such as "4 GiB"', check=size_in_bytes)
 SECONDS = Kind(what="seconds above 0", check=_seconds, parse=float)
 SERVER = Kind(what="https://host[:port]", check=_server, secret=True)
+SECRET = Kind(
+    what=f"{_SHORTEST_SECRET} or more ASCII characters without spaces, in quotes",
+    check=_secret,
+    secret=True,
+)
 FLAG = Kind(
     what="true or false",
     check=lambda value: _only(bool, value),
@@ -113,7 +135,11 @@ FLAG = Kind(
 
 KEYS: Mapping[str, Kind] = {
     "home": PATH,
-    "database_url": Kind(what="an SQLAlchemy URL in quotes", check=_text, secret=True),
+    "database_url": Kind(
+        what="sqlite:///PATH or postgresql+psycopg://USER@HOST/DATABASE",
+        check=_database,
+        secret=True,
+    ),
     "store": PATH,
     "workers": Kind(what="a whole number from 1", check=_at_least(1), parse=int),
     "memory_limit": SIZE,
@@ -138,6 +164,8 @@ KEYS: Mapping[str, Kind] = {
     "token_file": TEXT,
     "server_address": SERVER,
     "server_url": SERVER,
+    "token": Kind(what="a token of the server", check=token_text, secret=True),
+    "webhook_secret": SECRET,
     # What the older program calls server_url and aero_dir.
     "server": SERVER,
     "cache_dir": PATH,

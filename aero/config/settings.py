@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from aero.error import ConfigError
@@ -23,7 +23,8 @@ class ClientConf:
         profile: The table of the configuration file that was read.
         home: The data directory.
         config_file: The file that was read, if any.
-        database_url: An SQLAlchemy URL; default `sqlite:///<home>/aero.db`.
+        database_url: An SQLAlchemy URL, of SQLite or of PostgreSQL; default
+            `sqlite:///<home>/aero.db`.
         store: The local store's folder; default `<home>/store`.
         workers: Worker processes; default the cores this process may use, up to 8.
         memory_limit: Bytes one worker may use; None: see `memory_per_worker`.
@@ -42,6 +43,8 @@ class ClientConf:
         token_file: The name of the token file in it.
         server_address: The server's host and port; None: embedded.
         server_url: The server's URL; None: embedded.
+        token: Sent to that server with every request.
+        webhook_secret: What those who send webhooks to this server share with it.
     """
 
     profile: str = "default"
@@ -66,6 +69,8 @@ class ClientConf:
     token_file: str = "client_tokens.json"  # noqa: S105 - a file's name
     server_address: str | None = None
     server_url: str | None = None
+    token: str | None = field(default=None, repr=False)
+    webhook_secret: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         home = self.home.absolute()
@@ -90,9 +95,21 @@ class ClientConf:
             )
 
     def __repr__(self) -> str:
-        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        values = self._printable().items()
         shown = ", ".join(f"{name}={masked(repr(value))}" for name, value in values)
         return f"ClientConf({shown})"
+
+    def shown(self) -> dict[str, object]:
+        """Return what may be printed: no secrets, and passwords in URLs masked."""
+        return {
+            name: masked(str(value)) if isinstance(value, str | Path) else value
+            for name, value in self._printable().items()
+        }
+
+    def _printable(self) -> dict[str, object]:
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        hidden = [each.name for each in fields(self) if not each.repr]
+        return values | {name: "***" for name in hidden if values[name] is not None}
 
     @property
     def embedded(self) -> bool:

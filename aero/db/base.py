@@ -18,7 +18,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0001"
+REVISION = "0004"
 """The newest migration, which `Database` compares with one SELECT."""
 
 
@@ -48,6 +48,20 @@ class UtcDateTime(TypeDecorator[datetime]):
         if dialect.name == "sqlite":
             return value.replace(tzinfo=UTC)
         return value.astimezone(UTC)
+
+
+class Printed(TypeDecorator[str]):
+    """Text that a function printed, without the NULs that PostgreSQL refuses."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 -- SQLAlchemy's
+        """Replace each NUL by the character that says that one is lacking."""
+        return None if value is None else value.replace("\0", "\ufffd")
+
+    process_result_value = process_bind_param
+    """What SQLite stored before is read as it would be stored today."""
 
 
 class JsonValue(TypeDecorator[Any]):

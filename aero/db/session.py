@@ -1,27 +1,39 @@
-"""Connections and transactions: the one home of engines, locks and retries."""
+"""Connections and transactions: the one home of engines and locks."""
 
-import random
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, select, text
+from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.sql import func
 
 from aero.clock import Clock, utc_now
+from aero.db.changes import Topic, changes_of
+from aero.db.outages import Outages
+from aero.error import ConfigError
 
 T = TypeVar("T")
 
-_REPEAT_FOR = 60.0
-_REPEATABLE_STATES = {"40001", "40P01"}
-_BUSY = ("database is locked", "database table is locked", "database is busy")
+# Without these a client waits on a silent network for hours; and a server on a client
+# that fell silent in a transaction, whose locks it keeps.
+_POSTGRESQL = {
+    "connect_timeout": "10",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+    "options": "-c idle_in_transaction_session_timeout=20s -c tcp_keepalives_idle=30"
+    " -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3",
+}
+
+
+_NOTHING = select(1)
 
 
 class Database:
@@ -37,8 +49,9 @@ class Database:
         self.clock = clock
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.writes = 0
+        self.outages = Outages(self.url)
+        self.changes = changes_of(self.url, self._connect, self.outages)
         self._engine: Engine | None = None
-        self._watcher: Connection | None = None
         self._lock = threading.Lock()
 
     @property
@@ -50,16 +63,31 @@ class Database:
 
     @property
     def engine(self) -> Engine:
-        """The engine, made when first asked for."""
+        """The engine, made when first asked for.
+
+        Raises:
+            ConfigError: The database's driver is not installed.
+        """
         if self._engine is None:
             with self._lock:
                 if self._engine is None:
-                    self._engine = self._make_engine()
+                    self._engine = self._try_engine()
         return self._engine
+
+    def _try_engine(self) -> Engine:
+        try:
+            return self._make_engine()
+        except ImportError as error:
+            raise ConfigError(
+                f"The driver of {self.url.drivername} is not installed ({error}): run "
+                "pip install 'aero-orchestrator[postgres]'."
+            ) from error
 
     def _make_engine(self) -> Engine:
         if not self.is_sqlite:
-            return create_engine(self.url, pool_pre_ping=True)
+            given = self.url.query
+            wanted = {k: v for k, v in _POSTGRESQL.items() if k not in given}
+            return create_engine(self.url, connect_args=wanted)
         engine = create_engine(
             self.url,
             connect_args={
@@ -72,43 +100,83 @@ class Database:
         event.listen(engine, "begin", _begin_sqlite)
         return engine
 
+    def _connect(self) -> Connection:
+        return self.engine.connect()
+
+    def _answering(self) -> Connection:
+        """Return a connection that works: one of the pool may have broken since."""
+        connection = self._connect()
+        if not self.is_sqlite:
+            try:
+                connection.execute(_NOTHING)
+            except BaseException:
+                connection.close()
+                raise
+        return connection
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Give a connection in a transaction that sees one moment."""
-        with self.engine.connect() as connection:
-            yield connection
+        """Give a connection in a transaction that sees one moment.
+
+        Raises:
+            DatabaseUnavailableError: There is no connection, or it broke meanwhile.
+        """
+        connection = self.outages.repeat(self._answering)
+        try:
+            with connection:
+                yield connection
+        except DBAPIError as error:
+            if self.outages.is_lost(error):
+                raise self.outages.unavailable(error) from error
+            raise
+
+    def look(self, work: Callable[[Connection], T]) -> T:
+        """Run `work`, which only reads, and again if its connection breaks.
+
+        On SQLite it sees one moment, on PostgreSQL each of its statements does.
+
+        Raises:
+            DatabaseUnavailableError: The database does not come back.
+        """
+
+        def once() -> T:
+            with self._connect() as tx:
+                if not self.is_sqlite:
+                    # Spares the server a BEGIN and a ROLLBACK, which cost what is read.
+                    tx.execution_options(isolation_level="AUTOCOMMIT")
+                return work(tx)
+
+        return self.outages.repeat(once)
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one writing transaction, all or nothing.
 
         A transaction that lost to a lock, a deadlock, a serialisation failure or a
-        restart of the server is repeated whole, so `work` must not do anything but
-        database work.
-        """
-        deadline = time.monotonic() + _REPEAT_FOR
-        pause = 0.01
-        while True:
-            try:
-                # Begun explicitly: with the first statement, the lock would come
-                # after the clock was read.
-                writing = self.engine.connect().execution_options(aero_write=True)
-                with writing as tx, tx.begin():
-                    result = work(tx)
-            except DBAPIError as error:
-                repeat = _repeatable(error) or self._restarting(error)
-                if not repeat or time.monotonic() > deadline:
-                    raise
-                time.sleep(pause * (0.5 + random.random()))  # noqa: S311 -- jitter
-                pause = min(2 * pause, 1.0)
-            else:
-                self.writes += 1
-                return result
+        restart of the server is repeated whole, also where only the answer to its
+        commit was lost; so `work` must not do anything but database work, and must
+        know again what it did before. Other processes are told what it noted with
+        `changes.tell` when it commits.
 
-    def _restarting(self, error: DBAPIError) -> bool:
-        # Who refuses the first connection may not exist; who refuses a later one will
-        # be back. Such an error is about no statement.
-        refused = isinstance(error, OperationalError) and error.statement is None
-        return refused and not self.is_sqlite and self.writes > 0
+        Raises:
+            DatabaseUnavailableError: The database does not come back.
+        """
+
+        def once() -> T:
+            topics: set[Topic] = set()
+            # Begun explicitly: with the first statement, the lock would come after
+            # the clock was read.
+            writing = self._connect().execution_options(
+                aero_write=True, aero_topics=topics
+            )
+            with writing as tx, tx.begin():
+                result = work(tx)
+                if topics:
+                    self.changes.announce(tx, topics)
+            return result
+
+        result = self.outages.repeat(once)
+        self.writes += 1
+        return result
 
     def now(self, tx: Connection) -> datetime:
         """Return the database's time, which leases and due times are kept in."""
@@ -117,19 +185,6 @@ class Database:
         now: datetime = tx.execute(select(func.clock_timestamp())).scalar_one()
         return now
 
-    def changes(self) -> int:
-        """Return a number that differs once anything was committed, here or elsewhere.
-
-        Cheap enough to be asked ten times a second; 0 where there is no such number.
-        """
-        if not self.is_sqlite:
-            return 0
-        if self._watcher is None:
-            self._watcher = self.engine.connect().execution_options(
-                isolation_level="AUTOCOMMIT"
-            )
-        return int(self._watcher.execute(text("PRAGMA data_version")).scalar_one())
-
     def advisory_lock(self, tx: Connection, key: int) -> None:
         """Hold a lock of that number until the transaction ends."""
         if not self.is_sqlite:
@@ -137,10 +192,8 @@ class Database:
 
     def dispose(self) -> None:
         """Close every connection."""
+        self.changes.stop()
         with self._lock:
-            if self._watcher is not None:
-                self._watcher.close()
-                self._watcher = None
             if self._engine is not None:
                 self._engine.dispose()
                 self._engine = None
@@ -155,6 +208,8 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
         "foreign_keys=ON",
         "busy_timeout=10000",
         "wal_autocheckpoint=4000",
+        # Of 4000 pages: what a long reader made it grow to is given back.
+        "journal_size_limit=16384000",
     ):
         connection.execute(f"PRAGMA {pragma}").close()
 
@@ -169,11 +224,3 @@ def _begin_sqlite(connection: Connection) -> None:
         connection.connection.execute(mode).close()
     except sqlite3.OperationalError as error:
         raise OperationalError(mode, None, error) from error
-
-
-def _repeatable(error: DBAPIError) -> bool:
-    if error.connection_invalidated:
-        return True
-    if getattr(error.orig, "sqlstate", None) in _REPEATABLE_STATES:
-        return True
-    return any(word in str(error.orig) for word in _BUSY)

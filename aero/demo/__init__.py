@@ -44,15 +44,16 @@ def main(serve: bool = False, *, weeks: int = QUARTER) -> int:
     from aero.demo.board import Board
     from aero.demo.publisher import Publisher
     from aero.demo.series import published_rows
-    from aero.demo.session import Demo, stop_requests
+    from aero.demo.session import Demo
     from aero.demo.show import Screen
     from aero.demo.state import load_state
+    from aero.stopping import StopRequest
 
     conf = demo_conf()
     state = load_state(conf.home)
     board = Board()
     with (
-        stop_requests() as stop,
+        StopRequest() as stop,
         Publisher(published_rows(), week=state.week, port=state.port) as publisher,
         Aero(conf, listener=board.heard) as app,
     ):

@@ -1,12 +1,9 @@
 """One demo from bringing source and flows up to pausing them again."""
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 
 from aero.app import Aero
 from aero.demo import flows
@@ -14,6 +11,7 @@ from aero.demo.board import Board
 from aero.demo.publisher import Publisher
 from aero.demo.state import State
 from aero.error import AeroError, NotFoundError
+from aero.stopping import StopRequest
 
 PATIENCE = 120.0
 """Seconds after which something that should have happened will not."""
@@ -38,7 +36,7 @@ class Demo:
         publisher: Publisher,
         state: State,
         board: Board,
-        stop: threading.Event,
+        stop: StopRequest,
     ) -> None:
         self.app = app
         self.publisher = publisher
@@ -153,23 +151,3 @@ class Demo:
                     "may say why; run 'aero demo' again to go on."
                 )
             self.stop.wait(_LOOK)
-
-
-@contextmanager
-def stop_requests() -> Iterator[threading.Event]:
-    """Yield an event that Ctrl-C, SIGTERM and SIGHUP set; nothing is cut in two."""
-    stop = threading.Event()
-
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    previous = [signal.signal(number, ask) for number in numbers]
-    try:
-        yield stop
-    finally:
-        for number, handler in zip(numbers, previous, strict=True):
-            signal.signal(number, handler)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from aero.provenance.lineage import Lineage
+from aero.provenance.graph import Lineage
 from aero.types import Json
 
 _SHORT = 12

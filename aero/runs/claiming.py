@@ -1,7 +1,7 @@
 """Takes runs from the queue and says what their steps are given.
 
-A claim is one statement; what a run needs to know is read with it, in a number of
-queries that does not depend on how many runs were taken.
+A claim is one statement where no limit applies; what a run needs to know is read with
+it, in a number of queries that does not depend on how many runs were taken.
 """
 
 import time
@@ -23,7 +23,7 @@ from aero.db.queries import runs as run_queries
 from aero.db.queries import versions as version_queries
 from aero.db.queries.definitions import FlowDefinition
 from aero.db.session import Database
-from aero.runs import payload
+from aero.runs import limits, payload
 from aero.types import Json
 
 _REMEMBERED = 10_000
@@ -94,15 +94,15 @@ class Claimer:
 
     def _take(self, tx: Connection, room: int) -> list[Held]:
         now = self._db.now(tx)
-        rows = claim_queries.claim(
-            tx,
-            now=now,
-            lease_expires=now + timedelta(seconds=self._settings.lease),
-            claim_id=str(uuid.uuid4()),
-            claimed_by=self._worker,
-            endpoints=self._endpoints,
-            limit=room,
-        )
+        asked: dict[str, Any] = {
+            "now": now,
+            "lease_expires": now + timedelta(seconds=self._settings.lease),
+            "claim_id": str(uuid.uuid4()),
+            "claimed_by": self._worker,
+            "endpoints": self._endpoints,
+            "limit": room,
+        }
+        rows = claim_queries.claim(tx, **asked) or limits.claim(tx, **asked)
         if not rows:
             return []
         self._load_definitions(tx, {row.flow_id for row in rows})

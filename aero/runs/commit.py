@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from aero.db.changes import Topic, tell
 from aero.db.models import Data, Flow
 from aero.db.queries import claims as claim_queries
 from aero.db.queries import flows as flow_queries
@@ -86,6 +87,9 @@ def commit(tx: Connection, now: datetime, execution: Execution) -> Committed:
     already = _fence(tx, now, run, status, result)
     if already is not None:
         return Committed(status=already)
+    if run.trigger_key.startswith("manual:"):
+        # Others are seldom waited for, and who does looks from time to time.
+        tell(tx, Topic.ENDED)
     run_queries.record_steps(tx, run.id, run.attempt, result.get("steps", []))
     flow_queries.set_values(tx, run.flow_id, last_executed=now)
     version_queries.save_source_states(tx, _source_states(execution, now))
@@ -152,9 +156,10 @@ def _make_versions(tx: Connection, now: datetime, execution: Execution) -> _Outc
                 tx, now, run, name=name, data_id=data_id, entry=entry
             )
         outcome.products.append(product)
-    version_queries.add_edges(
-        tx, [p.key for p in outcome.new], [i.key for i in execution.inputs]
-    )
+    parents = [i.key for i in execution.inputs]
+    for again in (False, True):
+        made = [p.key for p in outcome.products if p.is_new is not again]
+        version_queries.add_edges(tx, made, parents, reproduced=again)
     return outcome
 
 

@@ -7,8 +7,9 @@ One thread at a time drives a dispatcher: the background loop, or the caller of
 import logging
 import math
 import queue
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor, Future
 from typing import Any
 
@@ -16,21 +17,22 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from aero import jobs
+from aero.db.changes import Topic
 from aero.db.models import Flow
 from aero.db.queries import runs as run_queries
+from aero.db.queries import versions as version_queries
 from aero.db.queries.common import lock_rows
 from aero.db.session import Database
 from aero.error import FencedError
 from aero.runs import leases, lifecycle, presence
 from aero.runs.claiming import Claimer, DispatchSettings, Held
 from aero.runs.commit import Committed, Execution, commit
-from aero.runs.failures import failure_of, failure_of_result
+from aero.runs.failures import DAMAGE, failure_of, failure_of_result
 from aero.runs.lifecycle import Failure
 from aero.types import Json, RunStatus
 
 log = logging.getLogger(__name__)
 
-POLL = 0.1
 SHORT = 0.5
 
 Listener = Callable[[str, Json], None]
@@ -60,16 +62,13 @@ class Dispatcher:
         self._claimer = Claimer(db, settings, worker=here.id, endpoints=list(executors))
         self._next_beat = 0.0
         self._pace = math.inf
-        self._changes = 0
         self._look = True
         self._sure = False
-        self._others = False
+        self._news: frozenset[Topic] = frozenset()
+        self._hearing = threading.Lock()
         self._entered = False
-
-    @property
-    def others_committed(self) -> bool:
-        """Whether the last `wait` ended because something was committed elsewhere."""
-        return self._others
+        self._claiming = True
+        self._killed = False
 
     @property
     def busy(self) -> bool:
@@ -80,6 +79,13 @@ class Dispatcher:
         """Say that there may be something to claim."""
         self._sure = True
         self._inbox.put(None)
+
+    def hear(self, topics: Collection[Topic]) -> None:
+        """Take note of what other processes committed; from any thread."""
+        with self._hearing:
+            unread, self._news = self._news, self._news.union(topics)
+        if not unread:
+            self._inbox.put(None)
 
     def step(self) -> bool:
         """Commit what is finished, beat if it is time, claim what there is room for.
@@ -99,15 +105,15 @@ class Dispatcher:
 
         That is a future that is done, a `wake`, or another process's commit.
         """
-        self._others = False
         deadline = time.monotonic() + timeout
+        every = self._db.changes.every
         while True:
             left = min(deadline, self._next_beat) - time.monotonic()
             try:
-                item = self._inbox.get(timeout=max(0.0, min(left, POLL)))
+                item = self._inbox.get(timeout=max(0.0, min(left, every)))
             except queue.Empty:
-                self._others = self._see_others()
-                if left <= POLL or self._others:
+                self._db.changes.poll()
+                if left <= every:
                     self._look = True
                     return
                 continue
@@ -119,6 +125,25 @@ class Dispatcher:
         held = self._held.get(run_id)
         if held is not None and held.future is not None:
             held.future.cancel()
+
+    def claim_no_more(self) -> None:
+        """Claim nothing from now on, until it is entered again; from any thread."""
+        self._claiming = False
+
+    def let_go(self) -> None:
+        """Hand back, uncounted, what was claimed ahead and has not begun to run."""
+        for held in list(self._held.values()):
+            future = held.future
+            if future is None or not (future.running() or future.done()):
+                self._drop([held.run.id])
+                leases.hand_back(self._db, held.run)
+
+    def finish(self, timeout: float) -> None:
+        """Commit what ends within `timeout` seconds, and keep the leases."""
+        self.wait(timeout)
+        self._finish_all()
+        if time.monotonic() >= self._next_beat:
+            self._beat()
 
     def close(self) -> None:
         """Hand back what is held, uncounted, and say goodbye."""
@@ -139,7 +164,7 @@ class Dispatcher:
         if self._entered:
             return
         self._here.enter()
-        self._entered = True
+        self._entered = self._claiming = True
         self._settings.scratch.mkdir(parents=True, exist_ok=True)
         self._beat()
         leases.sweep(self._db, self._settings.scratch, self._settings.storage)
@@ -150,7 +175,8 @@ class Dispatcher:
         room = self._slots() - len(self._held)
         # What is held beyond the workers keeps them busy; a claim for each run would
         # cost them more than it gains.
-        if room <= 0 or len(self._held) > self._settings.workers:
+        full = room <= 0 or len(self._held) > self._settings.workers
+        if full or not self._claiming:
             return
         if not self._anything_waits():
             return
@@ -176,8 +202,7 @@ class Dispatcher:
         self._look = self._sure = False
         if sure or not look:
             return sure
-        with self._db.read() as tx:
-            return run_queries.any_pending(tx)
+        return self._db.look(run_queries.any_pending)
 
     def _submit(self, held: Held) -> None:
         run_id = held.run.id
@@ -206,7 +231,9 @@ class Dispatcher:
 
     def _received(self, item: tuple[str, Future[Any]] | None) -> None:
         self._look = True
-        if item is not None:
+        if item is None:
+            self._catch_up()
+        else:
             self._finish(*item)
 
     def _finish(self, run_id: str, future: Future[Any]) -> None:
@@ -217,10 +244,23 @@ class Dispatcher:
         took = time.monotonic() - held.since
         self._pace = took if math.isinf(self._pace) else (self._pace + took) / 2
         try:
+            self._end(held, future)
+        except SQLAlchemyError:
+            # What the database does not take now is ended once it does.
+            self._held[run_id] = held
+            self._inbox.put((run_id, future))
+            raise
+        if self._killed and not self._held:
+            self._killed = False
+            leases.tidy(self._db, self._settings.storage)
+
+    def _end(self, held: Held, future: Future[Any]) -> None:
+        try:
             result = future.result()
             failure = failure_of_result(result)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the run records it
             # A cancelled run has ended by then, and its claim writes nothing more.
+            self._killed = True
             self._fail(held, failure_of(error))
             return
         if failure is None:
@@ -254,7 +294,7 @@ class Dispatcher:
         except SQLAlchemyError as error:
             self._fail(held, failure_of(error))
             return
-        self._tell("ended", held, _summary(committed))
+        self._tell("ended", held, _summary(committed) | {"steps": result["steps"]})
 
     def _fail(self, held: Held, failure: Failure, result: Json | None = None) -> None:
         def work(tx: Connection) -> RunStatus | None:
@@ -262,6 +302,8 @@ class Dispatcher:
             status = lifecycle.fail(
                 tx, self._db.now(tx), held.run, failure, retries=held.definition.retries
             )
+            if failure.type in DAMAGE:
+                version_queries.distrust(tx, [row.data_id for row in held.inputs])
             if status is not None and result is not None:
                 run_queries.record_steps(
                     tx, held.run.id, held.run.attempt, result.get("steps", [])
@@ -270,9 +312,10 @@ class Dispatcher:
 
         status = self._db.write(work)
         if status is not None:
-            log.info("Run %s: %s", held.run.id, failure.message)
             facts = {"status": status.value, "error": failure.message}
-            self._tell("ended", held, facts)
+            self._tell(
+                "ended", held, facts | {"steps": (result or {}).get("steps", [])}
+            )
 
     # -- leases -------------------------------------------------------------------
 
@@ -282,7 +325,11 @@ class Dispatcher:
         claims = self._claims()
         kept = leases.beat(self._db, self._here, claims, self._settings.lease)
         self._drop(claims.keys() - kept)
-        leases.recover(self._db, self._here, self._held)
+        # In a long outage all leases run out: first, all who live extend theirs.
+        if self._db.outages.over_for() > self._settings.heartbeat:
+            left = leases.recover(self._db, self._here, self._held)
+            # A run that was lost waits no longer than its lease.
+            self._next_beat = min(self._next_beat, time.monotonic() + left)
 
     def _claims(self) -> dict[str, str]:
         return {held.run.id: held.run.claim for held in self._held.values()}
@@ -293,23 +340,28 @@ class Dispatcher:
             if held.future is not None:
                 held.future.cancel()
 
-    def _see_others(self) -> bool:
-        seen = self._db.changes()
-        changed = seen != self._changes
-        self._changes = seen
-        if changed and self._held:
+    def _catch_up(self) -> None:
+        """Let go of what others cancelled."""
+        with self._hearing:
+            news, self._news = self._news, frozenset()
+        if Topic.CANCELLED in news and self._held:
             claims = self._claims()
             self._drop(claims.keys() - leases.still_held(self._db, claims))
-        return changed
 
     def _tell(self, event: str, held: Held, facts: Json) -> None:
+        about = {"run_id": held.run.id, "flow_id": held.run.flow_id}
+        log.info("Run %s %s", held.run.id, _outcome(facts), extra=about)
         if self._listener is not None:
-            about = {"run_id": held.run.id, "flow_id": held.run.flow_id}
             try:
                 self._listener(event, about | facts)
             except Exception:
                 # Between a claim and its work, its error would strand the run.
                 log.exception("The listener failed.", extra={"run_id": held.run.id})
+
+
+def _outcome(facts: Json) -> str:
+    status, error = facts.get("status", "started"), facts.get("error")
+    return f"{status}: {error}" if error else str(status)
 
 
 def _summary(committed: Committed) -> Json:

@@ -1,5 +1,7 @@
 """Says of an attempt that failed what happened, and whose fault it is."""
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from aero.error import FunctionError, SourceError
 from aero.runs.lifecycle import Failure
 from aero.types import Json
@@ -11,6 +13,9 @@ _FAULTS = {
     "unavailable": "lost",
     "storage": "lost",
 }
+
+DAMAGE = frozenset({"CorruptObjectError", "MissingObjectError"})
+"""Failures that say that an input's stored bytes are not what they were."""
 
 
 def failure_of(error: Exception) -> Failure:
@@ -24,10 +29,20 @@ def failure_of(error: Exception) -> Failure:
     facts = getattr(error, "facts", {})
     return Failure(
         type=type(error).__name__,
-        message=str(error) or type(error).__name__,
+        message=_message(error) or type(error).__name__,
         traceback=facts.get("traceback"),
         log_tail=facts.get("log_tail"),
         fault=fault,
+    )
+
+
+def _message(error: Exception) -> str:
+    if not isinstance(error, SQLAlchemyError):
+        return str(error)
+    reason = " ".join(str(getattr(error, "orig", None) or error).split())
+    return (
+        f"The database did not take the result ({reason}): check that it can be "
+        "written and has space."
     )
 
 

@@ -1,5 +1,6 @@
 """Keeps what this process holds, and recovers what a lost one held."""
 
+import math
 import shutil
 from collections.abc import Collection, Mapping
 from datetime import timedelta
@@ -9,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from aero.clock import utc_now
+from aero.db.changes import Topic, tell
 from aero.db.models import Flow
 from aero.db.queries import claims as claim_queries
 from aero.db.queries import runs as run_queries
@@ -41,16 +42,18 @@ def beat(
 
 def still_held(db: Database, claims: Claims) -> set[str]:
     """Return those runs that no other process cancelled or took."""
-    with db.read() as tx:
-        return claim_queries.still_held(tx, claims)
+    return db.look(lambda tx: claim_queries.still_held(tx, claims))
 
 
-def recover(db: Database, here: presence.Presence, held: Collection[str]) -> None:
-    """End the attempts of processes that are gone or whose leases ran out."""
-    with db.read() as tx:
-        known = {*claim_queries.claimants(tx), *presence.known(tx)}
-        gone = here.lost(known)
-        lost = claim_queries.expired(tx, db.now(tx), gone)
+def recover(db: Database, here: presence.Presence, held: Collection[str]) -> float:
+    """End the attempts of processes that are gone or whose leases ran out.
+
+    Returns:
+        The seconds until the next lease runs out, unless it is extended.
+    """
+    gone = here.lost(db.look(partial(_near, db)))
+    # A claim of this process whose answer was lost is one of those that nobody holds.
+    lost, left = db.look(partial(_lost, db, nobody=[*gone, here.id]))
     for run in lost:
         if run.id not in held:
             db.write(partial(_lose, db, run=run))
@@ -58,6 +61,26 @@ def recover(db: Database, here: presence.Presence, held: Collection[str]) -> Non
         db.write(lambda tx: presence.depart(tx, gone))
         for name in gone:
             here.forget(name)
+    return left
+
+
+def _near(db: Database, tx: Connection) -> set[str]:
+    """Return the processes of this machine."""
+    names = set(presence.neighbours(tx))
+    if db.is_sqlite:
+        # All are of this machine, those long forgotten as well.
+        names.update(claim_queries.claimants(tx))
+    return names
+
+
+def _lost(
+    db: Database, tx: Connection, nobody: Collection[str]
+) -> tuple[list[Any], float]:
+    """Return the runs that nobody works on, and the seconds to the next expiry."""
+    now = db.now(tx)
+    first = claim_queries.first_expiry(tx, now)
+    left = math.inf if first is None else (first - now).total_seconds()
+    return claim_queries.expired(tx, now, nobody), left
 
 
 def _lose(db: Database, tx: Connection, run: Any) -> None:
@@ -83,6 +106,7 @@ def _hand_back(db: Database, tx: Connection, run: Any) -> None:
         )
         lifecycle.fail(tx, db.now(tx), run, stopped, retries=0)
         return
+    tell(tx, Topic.RUNS)
     claim_queries.leave_running(
         tx,
         run.id,
@@ -96,16 +120,26 @@ def _hand_back(db: Database, tx: Connection, run: Any) -> None:
 
 
 def sweep(db: Database, scratch: Path, storage: str) -> None:
-    """Remove what runs left in scratch and store whose process was killed."""
-    moment = utc_now()
-    with db.read() as tx:
-        living = claim_queries.running_ids(tx)
-    if not living:
-        # Files have this machine's time, whatever the workspace's clock says.
-        open_storage(storage).clean_temp(moment)
-    for entry in scratch.iterdir():
+    """Remove what runs left in scratch and store whose process was killed.
+
+    All is listed before it is asked which runs live: what another process's run makes
+    that starts meanwhile is not in the list.
+    """
+    entries = list(scratch.iterdir())
+    living = _running(db)
+    for entry in entries:
         if entry.name.partition(".")[0] not in living:
             _remove(entry)
+    tidy(db, storage)
+
+
+def tidy(db: Database, storage: str) -> None:
+    """Remove what was half stored, unless something runs."""
+    open_storage(storage).clean_temp(spared=lambda: bool(_running(db)))
+
+
+def _running(db: Database) -> set[str]:
+    return db.look(claim_queries.running_ids)
 
 
 def _remove(path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from aero import triggers
+from aero.db.changes import Topic, tell
 from aero.db.queries import claims as claim_queries
 from aero.db.queries import flows as flow_queries
 from aero.db.queries import runs as run_queries
@@ -193,6 +194,8 @@ def _take_slots(
             _join(tx, t, run_id, now)
         taken[key] = run_id
     run_queries.insert_runs(tx, rows)
+    if ready:
+        tell(tx, Topic.RUNS)
     inputs = {
         (taken[t.flow_id, t.task, t.key], c.name): c.version_id
         for t in ready
@@ -234,6 +237,7 @@ def _row(
         "source_key": t.source_key,
         "status": (RunStatus.SKIPPED if skipped else RunStatus.PENDING).value,
         "priority": rule.priority,
+        "limited": rule.limited,
         "trigger_kind": t.kind,
         "trigger_key": t.key,
         "attempt": 1,
@@ -296,6 +300,7 @@ def fail(
         tx, run.id, run.claim, status=status.value, **ended
     ):
         return None
+    tell(tx, Topic.RUNS, Topic.ENDED)
     if status is RunStatus.FAILED:
         judge(tx, now, [run.flow_id])
     return status
@@ -321,7 +326,7 @@ def retry_delay(
     return None
 
 
-def retry(tx: Connection, now: datetime, run: Any) -> str:
+def retry(tx: Connection, now: datetime, run: Any, rule: FlowRule) -> str:
     """Re-pend an ended run with the newest inputs, or hurry its slot's PENDING one.
 
     Returns:
@@ -346,6 +351,8 @@ def retry(tx: Connection, now: datetime, run: Any) -> str:
     if waiting is None:
         values |= {
             "status": RunStatus.PENDING.value,
+            "priority": rule.priority,
+            "limited": rule.limited,
             "attempt": run.attempt + 1,
             "function_failures": 0,
             "lost_tries": 0,
@@ -356,6 +363,7 @@ def retry(tx: Connection, now: datetime, run: Any) -> str:
         }
     run_id = waiting or str(run.id)
     run_queries.update_joined(tx, run_id, **values)
+    tell(tx, Topic.RUNS)
     run_queries.replace_inputs(
         tx,
         [run_id],

@@ -94,9 +94,16 @@ def depart(tx: Connection, names: Iterable[str]) -> None:
     tx.execute(delete(Worker).where(Worker.id.in_(list(names))))
 
 
-def known(tx: Connection) -> list[str]:
-    """Return the processes in the table, those killed lately among them."""
-    return list(tx.execute(select(Worker.id)).scalars())
+def neighbours(tx: Connection) -> list[str]:
+    """Return this machine's processes, those killed lately among them.
+
+    Another machine's lock may look free from here, though both share the folder.
+    """
+    processes = select(Worker.id)
+    # An SQLite database is used on one machine only, whose name may change.
+    if tx.dialect.name != "sqlite":
+        processes = processes.where(Worker.host == socket.gethostname())
+    return list(tx.execute(processes).scalars())
 
 
 def alive(tx: Connection, now: datetime) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from aero.error import InvalidValueError
 from aero.types import Fetched, NotModified, Validators
 
-CHUNK = 1 << 17
+CHUNK = 1 << 20
 """How many bytes are read and written at a time."""
 
 Progress = Callable[[int, int | None], None]

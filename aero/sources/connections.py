@@ -202,6 +202,8 @@ def _verifying_context() -> ssl.SSLContext:
 
 
 def _reason(error: Exception) -> str:
+    from http.client import IncompleteRead
+
     from urllib3.exceptions import ConnectTimeoutError, ReadTimeoutError
 
     if isinstance(error, ConnectTimeoutError):
@@ -209,4 +211,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ReadTimeoutError):
         return "no answer within the timeout"
     cause = error.__cause__ or error.__context__ or error
-    return f"the connection broke ({type(cause).__name__})"
+    if isinstance(cause, IncompleteRead):
+        return "the connection broke"
+    told = getattr(cause, "strerror", None) or type(cause).__name__
+    return f"the connection broke ({told})"

@@ -173,18 +173,27 @@ class _Download:
 
     def _receive(self, response: "BaseHTTPResponse", answer: Answer) -> None:
         self._check_size(answer.total or 0)
-        with translated(answer.url):
-            while piece := response.read1(CHUNK):
-                self._check_size(self.sink.size + len(piece))
-                self.sink.write(piece)
-                if self.progress is not None:
-                    self.progress(self.sink.size, answer.total)
+        try:
+            with translated(answer.url):
+                self._pour(response, answer)
+        except TryAgainError as error:
+            whole = "" if answer.total is None else f" of {answer.total}"
+            raise TryAgainError(
+                f"{error} after {self.sink.size}{whole} bytes"
+            ) from error
         if answer.total is None or self.sink.size == answer.total:
             return
         received = self.sink.size
         if received > answer.total:
             self._forget()
         raise TryAgainError(f"{received} bytes came instead of {answer.total}")
+
+    def _pour(self, response: "BaseHTTPResponse", answer: Answer) -> None:
+        while piece := response.read1(CHUNK):
+            self._check_size(self.sink.size + len(piece))
+            self.sink.write(piece)
+            if self.progress is not None:
+                self.progress(self.sink.size, answer.total)
 
     def _check_size(self, size: int) -> None:
         limit = self.policy.max_size

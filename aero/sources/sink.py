@@ -15,7 +15,7 @@ from aero.error import StorageError
 INLINE = 1 << 20
 """Below so many bytes a thread costs more than it saves."""
 
-WAITING = 64
+WAITING = 16
 """How many pieces may wait to be hashed: what bounds the memory."""
 
 

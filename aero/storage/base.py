@@ -1,7 +1,7 @@
 """The storage port: where bytes live, under an address made of their SHA-256."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
@@ -118,11 +118,23 @@ class Storage(Protocol):
         """
         ...
 
-    def clean_temp(self, older_than: datetime, *, dry_run: bool = False) -> int:
-        """Remove temporary files last written before `older_than`; return how many.
+    def clean_temp(
+        self,
+        older_than: datetime | None = None,
+        *,
+        dry_run: bool = False,
+        spared: Callable[[], bool] = lambda: False,
+    ) -> int:
+        """Remove what processes left that were killed in the middle of a `put`.
 
-        They are what processes left that were killed in the middle of a `put`.
-        With `dry_run` they are only counted.
+        Args:
+            older_than: Keep what was written at this moment (aware) or later.
+            dry_run: Only count.
+            spared: Asked once the files are listed: whether to keep them all, because
+                somebody may still write them.
+
+        Returns:
+            The number of files removed.
         """
         ...
 

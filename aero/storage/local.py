@@ -122,13 +122,21 @@ class LocalStorage:
                     freed += entry.size
         return freed
 
-    def clean_temp(self, older_than: datetime, *, dry_run: bool = False) -> int:
+    def clean_temp(
+        self,
+        older_than: datetime | None = None,
+        *,
+        dry_run: bool = False,
+        spared: Callable[[], bool] = lambda: False,
+    ) -> int:
         """See `Storage.clean_temp`."""
         removed = 0
         with storage_errors(f"Removing temporary files of {self.root}"):
-            for entry in _entries(self._temporary):
+            left = list(_entries(self._temporary))
+            for entry in [] if spared() else left:
                 with suppress(FileNotFoundError):
-                    if _mtime(entry.stat(follow_symlinks=False)) < older_than:
+                    info = entry.stat(follow_symlinks=False)
+                    if older_than is None or _mtime(info) < older_than:
                         if not dry_run:
                             Path(entry.path).unlink()
                         removed += 1

@@ -1,7 +1,7 @@
 """Objects in this process's memory: for tests, examples and what need not last."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from hashlib import sha256 as hash_sha256
 from pathlib import Path
@@ -120,7 +120,13 @@ class MemoryStorage:
                     freed += len(entry.content)
         return freed
 
-    def clean_temp(self, older_than: datetime, *, dry_run: bool = False) -> int:  # noqa: ARG002 - the port's
+    def clean_temp(
+        self,
+        older_than: datetime | None = None,  # noqa: ARG002 - the port's
+        *,
+        dry_run: bool = False,  # noqa: ARG002
+        spared: Callable[[], bool] = lambda: False,  # noqa: ARG002
+    ) -> int:
         """See `Storage.clean_temp`; memory has no temporary files."""
         return 0
 

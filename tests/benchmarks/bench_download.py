@@ -1,6 +1,6 @@
-"""Downloading 1 GiB with its SHA-256, against hashing the same bytes alone.
+"""1 GiB downloaded, stored and staged: `pytest tests/benchmarks/bench_download.py`.
 
-Run it by name: pytest -s tests/benchmarks/bench_download.py
+The yardstick is hashing the same bytes alone, in the same run.
 """
 
 import hashlib
@@ -8,17 +8,20 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from aero.sources import fetch
 from aero.sources.connections import close_connections
+from aero.storage.local import LocalStorage
 from aero.types import Fetched
+from tests.benchmarks.conftest import Figures
 
 GIB = 1 << 30
 BUDGET = 0.8
+MEMORY = 32
 ROUNDS = 5
 
 SERVER = """
@@ -87,8 +90,14 @@ def download(url: str, target: Path) -> tuple[float, str]:
     return seconds, fetched.sha256
 
 
+def timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
 def test_download_1gib_against_hashing(
-    big_file: Path, url: str, tmp_path: Path
+    big_file: Path, url: str, tmp_path: Path, figures: Figures
 ) -> None:
     hash_alone(big_file)
     alone, loaded = [], []
@@ -100,8 +109,53 @@ def test_download_1gib_against_hashing(
         assert received == expected
     # The least of each is what the machine can do when nothing else runs on it.
     ratio = min(alone) / min(loaded)
-    print(
-        f"\nhashing alone {min(alone):.2f} s, download {min(loaded):.2f} s, "
-        f"ratio {ratio:.2f}"
-    )
+    figures.add("hashing 1 GiB alone", min(alone), "s")
+    figures.add("downloading 1 GiB", min(loaded), "s")
+    figures.add("throughput, download to hashing", ratio, "", budget=f">= {BUDGET}")
     assert ratio >= BUDGET
+
+
+MEMORY_OF_FETCH = """
+import sys
+from pathlib import Path
+from aero.sources import fetch
+
+def kilobytes(what):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(what))
+
+url, target = sys.argv[1], Path(sys.argv[2])
+idle = kilobytes("VmRSS")
+fetch(url, target)
+print(kilobytes("VmHWM") - idle)
+"""
+
+
+def test_memory_of_a_download(url: str, tmp_path: Path, figures: Figures) -> None:
+    command = [sys.executable, "-c", MEMORY_OF_FETCH, url, str(tmp_path / "copy.bin")]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    megabytes = int(done.stdout) / 1024
+    figures.add("memory above idle", megabytes, "MB", budget=str(MEMORY))
+    assert megabytes <= MEMORY
+
+
+def test_storing_and_staging_1gib(
+    big_file: Path, tmp_path: Path, figures: Figures
+) -> None:
+    alone, sha256 = hash_alone(big_file)
+    storage = LocalStorage(tmp_path / "store")
+    put = timed(lambda: storage.put(big_file))
+    stored = storage.put(big_file)
+    get = timed(lambda: storage.get(stored.uri, tmp_path / "private.bin"))
+    moved = timed(
+        lambda: LocalStorage(tmp_path / "other").put(
+            tmp_path / "private.bin", sha256=sha256, move=True
+        )
+    )
+    figures.add("storing 1 GiB (hashed, copied, synced)", put, "s")
+    figures.add("storing a download of 1 GiB (moved, synced)", moved, "s")
+    figures.add("staging 1 GiB (copied, verified)", get, "s")
+    figures.add("storing to hashing alone", put / alone, "")
+    figures.add("staging to hashing alone", get / alone, "")
+    assert stored.sha256 == sha256
+    assert storage.exists(stored.uri)

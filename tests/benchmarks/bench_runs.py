@@ -1,8 +1,9 @@
 """What a run costs: `pytest tests/benchmarks/bench_runs.py -s`.
 
 Every record is written and every function runs in a process of its own, as always.
-Milliseconds are printed with their budget; asserted are ratios within one run, since
-machines differ, and what does not depend on the machine.
+The budgets in milliseconds are of a machine on which the same work without any
+orchestrator takes half a millisecond. That script is timed beside each measurement:
+milliseconds are printed, asserted are the multiples of it, since machines differ.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ from aero.testing import FrozenClock
 RUNS = 200
 DEPENDENTS = 100
 SOURCES = 100
-RATIO_BUDGET = 16
+PLAIN = 0.5  # ms on the machine of the budgets
 
 
 def identity(cases):
@@ -66,7 +67,7 @@ def ingestion(app, url, function=identity):
     return flow
 
 
-def report(capsys, name, seconds, budget):
+def report(capsys, name, seconds, budget, plains=()):
     milliseconds = sorted(1e3 * s for s in seconds)
     middle = statistics.median(milliseconds)
     with capsys.disabled():
@@ -74,6 +75,12 @@ def report(capsys, name, seconds, budget):
             f"\n{name}: median {middle:.2f} ms, p90 "
             f"{milliseconds[int(len(milliseconds) * 0.9)]:.2f} ms (budget {budget} ms)"
         )
+    if plains:
+        bare = 1e3 * statistics.median(plains)
+        ratio, most = middle / bare, budget / PLAIN
+        with capsys.disabled():
+            print(f"{ratio:.1f} plain scripts of {bare:.2f} ms (budget {most:.0f})")
+        assert ratio <= most
     return middle
 
 
@@ -123,39 +130,47 @@ class PlainScript:
         self.database.close()
 
 
-def test_run_of_download_identity_commit(app, source, tmp_path, capsys, benchmark):
-    flow = ingestion(app, f"{source}/changing")
-    plain = PlainScript(tmp_path / "plain", source)
-    timed(plain.run, 20)
-    writes, cpu = app.db.writes, cpu_seconds()
-    runs, plains = [], []
-    for _ in range(RUNS // 10):
-        runs += timed(lambda: app.run_flow(flow["id"]), 10)
+@pytest.fixture
+def plain(source, tmp_path):
+    script = PlainScript(tmp_path / "plain", source)
+    timed(script.run, 20)
+    yield script
+    script.close()
+
+
+def beside(plain, work, rounds):
+    """Time `work`, and the plain script before each tenth of the rounds and after."""
+    seconds, plains = [], timed(plain.run, 10)
+    for _ in range(10):
+        seconds += timed(work, max(1, rounds // 10))
         plains += timed(plain.run, 10)
-    cpu = (cpu_seconds() - cpu) / RUNS
+    return seconds, plains
+
+
+def test_run_of_download_identity_commit(app, source, plain, capsys, benchmark):
+    flow = ingestion(app, f"{source}/changing")
+    writes, cpu = app.db.writes, cpu_seconds()
+    seconds, plains = beside(plain, lambda: app.run_flow(flow["id"]), RUNS)
+    cpu = (cpu_seconds() - cpu - sum(plains)) / RUNS
     per_run = (app.db.writes - writes) / RUNS
-    middle = report(capsys, "run", runs, 8)
-    bare = report(capsys, "plain script", plains, 0.5)
-    plain.close()
+    report(capsys, "run", seconds, 8, plains)
     with capsys.disabled():
-        print(f"ratio {middle / bare:.1f} (budget {RATIO_BUDGET}), CPU {1e3 * cpu:.1f}")
-        print(f"write transactions per run {per_run:.2f} (budget 3)")
+        print(f"CPU {1e3 * cpu:.1f} ms, write transactions {per_run:.2f} (budget 3)")
     assert per_run <= 3.05
-    assert middle / bare <= RATIO_BUDGET
     assert app.get_data("cases")["available_versions"] == RUNS + 5
     benchmark.pedantic(app.run_flow, args=[flow["id"]], rounds=20)
 
 
-def test_unchanged_poll(app, source, capsys, benchmark):
+def test_unchanged_poll_that_is_asked_for(app, source, capsys, benchmark):
     flow = ingestion(app, f"{source}/fixed")
     seconds = timed(lambda: app.run_flow(flow["id"]), RUNS)
-    report(capsys, "unchanged poll, run and waited for", seconds, 4)
+    report(capsys, "unchanged poll, run now and waited for", seconds, 8)
     assert app.get_data("cases")["available_versions"] == 1
     assert next(app.list_runs())["status"] == "UNCHANGED"
     benchmark.pedantic(app.run_flow, args=[flow["id"]], rounds=20)
 
 
-def test_unchanged_polls_that_a_timer_fires(source, tmp_path, capsys, benchmark):
+def test_unchanged_polls_that_a_timer_fires(source, tmp_path, plain, capsys, benchmark):
     clock = FrozenClock()
     conf = ClientConf(home=tmp_path / "home", workers=2)
     with Aero(conf, clock=clock) as app:
@@ -171,15 +186,15 @@ def test_unchanged_polls_that_a_timer_fires(source, tmp_path, capsys, benchmark)
             app.run_until_idle(60)
 
         a_day_passes()
-        days = timed(a_day_passes, 5)
+        days, plains = beside(plain, a_day_passes, 10)
         each = [seconds / SOURCES for seconds in days]
-        report(capsys, f"unchanged poll, one of {SOURCES} due at once", each, 4)
+        report(capsys, f"unchanged poll, one of {SOURCES} due at once", each, 4, plains)
         ended = Counter(run["status"] for run in app.list_runs())
-        assert ended == {"SUCCEEDED": SOURCES, "UNCHANGED": 6 * SOURCES}
+        assert ended == {"SUCCEEDED": SOURCES, "UNCHANGED": 11 * SOURCES}
         benchmark.pedantic(a_day_passes, rounds=3)
 
 
-def test_hundred_dependents_of_one_new_version(app, source, capsys, benchmark):
+def test_hundred_dependents_of_one_new_version(app, source, plain, capsys, benchmark):
     flow = ingestion(app, f"{source}/changing")
     function = app.register_function(first_line)
     lines = []
@@ -199,9 +214,9 @@ def test_hundred_dependents_of_one_new_version(app, source, capsys, benchmark):
         app.run_flow(flow["id"], wait=False)
         app.run_until_idle(60)
 
-    seconds = timed(one_more_version, 5)
-    report(capsys, f"{DEPENDENTS} dependents", seconds, 400)
-    assert {app.get_data(line)["available_versions"] for line in lines} == {6}
+    seconds, plains = beside(plain, one_more_version, 10)
+    report(capsys, f"{DEPENDENTS} dependents", seconds, 400, plains)
+    assert {app.get_data(line)["available_versions"] for line in lines} == {11}
     benchmark.pedantic(one_more_version, rounds=3)
 
 

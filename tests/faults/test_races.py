@@ -8,11 +8,15 @@ import pytest
 from aero.testing import make_app
 from tests.conftest import Publisher
 from tests.faults.crash_functions import count
-from tests.faults.racing import SCENARIOS, Race, race
+from tests.faults.gc_races import GC_SCENARIOS
+from tests.faults.races import SCENARIOS
+from tests.faults.racing import Race, race
 from tests.invariants import check_invariants
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each.__name__)
+@pytest.mark.parametrize(
+    "scenario", [*SCENARIOS, *GC_SCENARIOS], ids=lambda each: each.__name__
+)
 def test_neither_loses_or_doubles_anything(
     scenario: Callable[[Race], None], postgres_url: str, tmp_path: Path
 ) -> None:

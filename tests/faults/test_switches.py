@@ -10,30 +10,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import Connection, select, text
 
 import aero.runs.commit
-from aero.db.models import Data, Flow, Run
+from aero.db.models import Run
 from aero.db.queries import claims as claim_queries
 from aero.db.queries import flows as flow_queries
-from aero.db.queries import runs as run_queries
 from aero.db.queries import versions as version_queries
-from aero.db.queries.common import lock_rows
 from aero.db.session import Database
 from aero.runs.dispatch import Dispatcher
-from tests.faults import racing
+from tests.faults import gc_races, races, switches
 from tests.faults.racing import Race, race
+from tests.faults.switches import Switch
 from tests.histories import Event, Violation, make_template, play
-
-Switch = Callable[[pytest.MonkeyPatch], None]
-
-LOCKING = (
-    "aero.app",
-    "aero.registration",
-    "aero.runs.commit",
-    "aero.runs.dispatch",
-    "aero.runs.leases",
-)
 
 
 def no_claim_fence(patch: pytest.MonkeyPatch) -> None:
@@ -66,66 +55,6 @@ def validators_before_the_commit(patch: pytest.MonkeyPatch) -> None:
         commit(self, held, result)
 
     patch.setattr(Dispatcher, "_commit", early)
-
-
-def _no_lock(patch: pytest.MonkeyPatch, model: Any, *modules: str) -> None:
-    def lock(tx: Connection, locked: Any, ids: Any) -> None:
-        if locked is not model:
-            lock_rows(tx, locked, ids)
-
-    for module in modules:
-        patch.setattr(f"{module}.lock_rows", lock)
-
-
-def no_flow_lock(patch: pytest.MonkeyPatch) -> None:
-    _no_lock(patch, Flow, *LOCKING)
-
-
-def no_data_lock_at_registration(patch: pytest.MonkeyPatch) -> None:
-    _no_lock(patch, Data, "aero.registration")
-
-
-def no_registration_lock(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Database, "advisory_lock", lambda self, tx, key: None)
-
-
-def ticks_do_not_lock(patch: pytest.MonkeyPatch) -> None:
-    due = flow_queries.due
-
-    def unlocked(tx: Connection, *args: Any) -> Any:
-        tx = tx.execution_options()
-        return due(_Unlocked(tx), *args)
-
-    patch.setattr(flow_queries, "due", unlocked)
-
-
-class _Unlocked:
-    """Executes selects without FOR UPDATE."""
-
-    def __init__(self, tx: Connection) -> None:
-        self._tx = tx
-
-    def execute(self, statement: Any, *args: Any) -> Any:
-        clone = statement._generate()
-        clone._for_update_arg = None
-        return self._tx.execute(clone, *args)
-
-
-def joins_without_asking(patch: pytest.MonkeyPatch) -> None:
-    """A join that reads first, and then changes whatever the run is by now."""
-
-    def join_pending(tx: Connection, slots: Any) -> Any:
-        found = {}
-        for flow_id, task, source_key in slots:
-            slot = {"flow_id": flow_id, "task": task, "source_key": source_key}
-            pending = select(Run.id).filter_by(**slot, status="PENDING")
-            run_id = tx.execute(pending).scalar_one_or_none()
-            if run_id is not None:
-                tx.execute(update(Run).where(Run.id == run_id).values(task=task))
-                found[flow_id, task, source_key] = run_id
-        return found
-
-    patch.setattr(run_queries, "join_pending", join_pending)
 
 
 # -- histories, on SQLite ----------------------------------------------------------
@@ -204,20 +133,42 @@ def test_histories_need(
 
 # -- races, on PostgreSQL ----------------------------------------------------------
 
+FOREIGN_KEYS = (
+    ("flow_input", "data_id"),
+    ("run", "flow_id"),
+    ("run_trigger", "flow_id"),
+)
+
 
 @pytest.mark.parametrize(
     ("switch", "scenario", "found"),
     [
-        (no_flow_lock, racing.two_inputs_at_once, "missed"),
+        (switches.no_flow_lock, races.two_inputs_at_once, "missed"),
         (
-            no_data_lock_at_registration,
-            racing.registration_beside_first_commit,
+            switches.no_data_lock_at_registration,
+            races.registration_beside_first_commit,
             "missed",
         ),
-        (no_data_lock_at_registration, racing.commit_beside_registration, "missed"),
-        (no_registration_lock, racing.two_halves_of_a_cycle, "0 were refused"),
-        (ticks_do_not_lock, racing.two_ticks_at_once, "fired"),
-        (joins_without_asking, racing.join_beside_claim, "was changed"),
+        (
+            switches.no_data_lock_at_registration,
+            races.commit_beside_registration,
+            "missed",
+        ),
+        (switches.own_flow_first, races.crossing_commits, "deadlock"),
+        (switches.ticks_wait, races.tick_beside_commit, "waiting"),
+        (switches.ticks_do_not_lock, races.tick_beside_failure, "deadlock"),
+        (switches.no_flow_lock, races.failure_beside_tick, "IntegrityError"),
+        (switches.ticks_do_not_lock, races.tick_beside_delete, "was deleted"),
+        (switches.ticks_do_not_lock, races.two_ticks_at_once, "fired"),
+        (switches.claims_do_not_lock, races.two_claims_at_once, "3 and 3"),
+        (switches.joins_without_asking, races.join_beside_claim, "was changed"),
+        (switches.joins_without_locking, races.claim_beside_join, "given .1."),
+        (switches.no_registration_lock, races.two_halves_of_a_cycle, "0 were refused"),
+        (switches.no_flow_lock, races.retry_beside_delete, "was deleted"),
+        (switches.gc_asks_once, gc_races.commit_beside_gc, "lost"),
+        (switches.puts_do_not_touch, gc_races.put_beside_gc, "lost"),
+        (switches.readers_pass_over_the_trash, gc_races.gc_within_commit, "lost"),
+        (switches.gc_forgets_what_runs, gc_races.gc_beside_a_long_run, "lost"),
     ],
     ids=lambda each: getattr(each, "__name__", ""),
 )
@@ -230,8 +181,8 @@ def test_races_need(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with race(postgres_url, tmp_path / "home") as on:
-        # The foreign key of a flow's inputs locks their Data too, if a little later.
-        on.app.db.write(_drop_foreign_key)
+        # Foreign keys lock what they refer to as well, if a little later.
+        on.app.db.write(_drop_foreign_keys)
         scenario(on)
         switch(monkeypatch)
         with pytest.raises(Violation, match=found):
@@ -241,16 +192,18 @@ def test_races_need(
 def test_partial_unique_indexes_hold_where_a_lock_was_forgotten(
     postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    no_flow_lock(monkeypatch)
+    switches.no_flow_lock(monkeypatch)
     with race(postgres_url, tmp_path / "home") as on:
-        racing.two_triggers_at_once(on)
+        races.two_triggers_at_once(on)
         on.app.db.write(_drop_indexes)
         with pytest.raises(Violation, match="2 runs wait in one slot"):
-            racing.two_triggers_at_once(on)
+            races.two_triggers_at_once(on)
 
 
-def _drop_foreign_key(tx: Connection) -> None:
-    tx.execute(text("ALTER TABLE flow_input DROP CONSTRAINT fk_flow_input_data_id"))
+def _drop_foreign_keys(tx: Connection) -> None:
+    for table, column in FOREIGN_KEYS:
+        name = f"fk_{table}_{column}"
+        tx.execute(text(f"ALTER TABLE {table} DROP CONSTRAINT {name}"))
 
 
 def _drop_indexes(tx: Connection) -> None:

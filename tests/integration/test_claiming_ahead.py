@@ -1,12 +1,12 @@
 """Runs are claimed ahead of the workers only while they are short."""
 
 from collections import Counter
-from concurrent.futures import Executor, Future
 
 import pytest
 
 from aero.runs import dispatch
 from aero.testing import make_app
+from tests.executors import Held
 
 WORKERS = 2
 
@@ -16,36 +16,21 @@ def numbered(number):
     return None
 
 
-class Held(Executor):
-    """Keeps what is submitted until it is told to answer."""
-
-    def __init__(self):
-        self.futures = []
-
-    def submit(self, fn, task, /):
-        self.futures.append((Future(), fn, task))
-        return self.futures[-1][0]
-
-    def answer(self):
-        future, fn, task = self.futures.pop(0)
-        future.set_result(fn(task))
-
-
 @pytest.fixture
 def held():
     return Held()
 
 
 @pytest.fixture
-def app(tmp_path, held):
-    with make_app(tmp_path, executor=held, workers=WORKERS) as app:
+def app(tmp_path, database_url, held):
+    conf = {"workers": WORKERS, "database_url": database_url}
+    with make_app(tmp_path, executor=held, **conf) as app:
         function = app.register_function(numbered)
         for number in range(8):
             flow = app.register_flow("local", function, kwargs={"number": number})
             app.run_flow(flow["id"], wait=False)
         yield app
-        while held.futures:
-            held.futures.pop()[0].cancel()
+        held.forget()
 
 
 def statuses(app):
@@ -79,9 +64,10 @@ def test_long_runs_end_it(app, held, monkeypatch):
     assert statuses(app)["RUNNING"] == WORKERS
 
 
-def test_no_worker_is_idle_while_a_run_waits(tmp_path, held, monkeypatch):
+def test_no_worker_is_idle_while_a_run_waits(tmp_path, database_url, held, monkeypatch):
     monkeypatch.setattr(dispatch, "SHORT", 0.0)
-    with make_app(tmp_path, executor=held, workers=4) as app:
+    conf = {"workers": 4, "database_url": database_url}
+    with make_app(tmp_path, executor=held, **conf) as app:
         function = app.register_function(numbered)
         for number in range(8):
             flow = app.register_flow("local", function, kwargs={"number": number})
@@ -90,5 +76,4 @@ def test_no_worker_is_idle_while_a_run_waits(tmp_path, held, monkeypatch):
         held.answer()
         step(app)
         assert statuses(app)["RUNNING"] == 4
-        while held.futures:
-            held.futures.pop()[0].cancel()
+        held.forget()

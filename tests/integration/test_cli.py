@@ -14,11 +14,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from aero import AeroOutput, api
+from aero import Aero, AeroOutput, api
 from aero.cli import main, output
 from aero.cli.root import COMMANDS, aero
-from aero.config import ClientConf
-from aero.testing import make_app
+from aero.config import load_conf
+from aero.testing import InlineExecutor, make_app
+from tests.databases import ON_SQLITE
 
 FUNCTIONS = '''
 from aero import AeroOutput
@@ -68,10 +69,7 @@ def cli(monkeypatch, tmp_path):
     """Run `aero` in this process; functions run in this thread."""
 
     def in_thread(**options):
-        conf = ClientConf(home=Path(os.environ["AERO_HOME"]))
-        made = make_app(conf.home)
-        made.engine._listener = options.get("listener")
-        return made
+        return Aero(load_conf(), executor=InlineExecutor(), **options)
 
     def run(*args, code=0, given=None):
         result = CliRunner().invoke(aero, args, input=given, prog_name="aero")
@@ -98,9 +96,9 @@ def source(tmp_path):
 
 
 @pytest.fixture
-def filled(isolation, source):
+def filled(isolation, database_url, source):
     """A workspace where `cases` was ingested, `n` made of it, and `boom` failed."""
-    with make_app(isolation) as app:
+    with make_app(isolation, database_url=database_url) as app:
         flows = {
             "cases": app.register_flow(
                 "local",
@@ -181,7 +179,7 @@ def test_usage_errors_are_one_line_and_code_2(cli, args, said):
 @pytest.mark.parametrize(
     "args", [["get", "nothing"], ["run", "nothing"], ["logs", "nothing"]]
 )
-def test_errors_are_one_sentence_and_code_1(cli, args):
+def test_errors_are_one_sentence_and_code_1(cli, database_url, args):
     result = cli(*args, code=1)
     assert result.stderr.startswith("Error: There is no ")
     assert result.stderr.count("\n") == 1
@@ -237,9 +235,9 @@ def test_windows_is_told_to_use_wsl(monkeypatch, capsys):
     assert capsys.readouterr().err.endswith("use WSL 2.\n")
 
 
-def test_a_profile_with_a_server_is_refused(monkeypatch):
+def test_a_server_executes_its_runs_itself(monkeypatch):
     monkeypatch.setenv("AERO_SERVER_URL", "https://aero.example")
-    result = CliRunner().invoke(aero, ["list"])
+    result = CliRunner().invoke(aero, ["work"])
     assert result.exit_code == 1
     assert "unset its server_url" in result.stderr
 
@@ -272,6 +270,8 @@ def test_lists_are_exactly_one_json_array(cli, filled, args, keys):
         (["explain", "n"], {"reason", "inputs"}),
         (["pause", "n", "--reason", "holiday"], {"paused_reason"}),
         (["resume", "n"], {"enabled"}),
+        (["set", "n", "--priority", "2", "--max-running", "3"], {"max_running"}),
+        (["limit", "local", "3"], {"endpoint", "max_running", "running"}),
         (["run", "n"], {"status", "runs"}),
         (["run", "n", "--no-wait"], {"status", "runs"}),
         (["logs", "FAILED"], {"log_tail", "traceback"}),
@@ -290,7 +290,7 @@ def test_records_are_exactly_one_json_object(cli, filled, args, keys):
     assert keys <= json.loads(cli(*args, "--json").stdout).keys()
 
 
-def test_no_records_are_an_empty_array(cli):
+def test_no_records_are_an_empty_array(cli, database_url):
     assert json.loads(cli("list", "--json").stdout) == []
     assert json.loads(cli("types", "--json").stdout) == []
 
@@ -298,7 +298,7 @@ def test_no_records_are_an_empty_array(cli):
 # -- sources ----------------------------------------------------------------------
 
 
-def test_create_prints_the_id_and_what_to_paste(cli, source):
+def test_create_prints_the_id_and_what_to_paste(cli, database_url, source):
     result = cli("create", "-n", "cases", "-u", source, "-p", "INGESTION", "-t", "60")
     first, snippet = result.stdout.splitlines()
     data_id = first.removeprefix("Source ")
@@ -306,7 +306,9 @@ def test_create_prints_the_id_and_what_to_paste(cli, source):
     assert result.stderr == "1 run waits; run 'aero work'\n"
 
 
-def test_create_takes_a_file_and_flags_win(cli, source, tmp_path, functions):
+def test_create_takes_a_file_and_flags_win(
+    cli, database_url, source, tmp_path, functions
+):
     file = tmp_path / "sub" / "source.yaml"
     file.parent.mkdir()
     functions.rename(file.with_name("functions.py"))
@@ -325,7 +327,7 @@ def test_create_takes_a_file_and_flags_win(cli, source, tmp_path, functions):
     assert flow["function_name"] == "count"
 
 
-def test_create_says_what_it_ignores(cli, source):
+def test_create_says_what_it_ignores(cli, database_url, source):
     flags = ["-m", "some-id", "-e", "me@example.org"]
     result = cli("create", "-n", "cases", "-u", source, *flags)
     assert result.stderr.splitlines() == [
@@ -334,7 +336,7 @@ def test_create_says_what_it_ignores(cli, source):
     ]
 
 
-def test_a_url_for_a_known_type_is_added_to_it(cli, source):
+def test_a_url_for_a_known_type_is_added_to_it(cli, database_url, source):
     cli("create", "-n", "cases", "-u", f"{source}/**", "--type", "group")
     added = json.loads(
         cli("create", "--type", "group", "-u", "http://h/x", "--json").stdout
@@ -351,7 +353,7 @@ def test_a_url_for_a_known_type_is_added_to_it(cli, source):
     ]
 
 
-def test_types_says_that_there_are_none(cli):
+def test_types_says_that_there_are_none(cli, database_url):
     result = cli("types")
     assert result.stdout == ""
     assert "There are no source types" in result.stderr
@@ -621,9 +623,14 @@ def test_status_says_where_and_how(cli, filled, isolation):
         assert word in shown
 
 
-def test_status_of_nothing_creates_nothing(cli, isolation):
+def test_status_of_nothing_creates_nothing(cli, empty_database_url):
     assert "no workspace yet" in cli("status").stderr
-    assert not (isolation / "aero.db").exists()
+    assert "There is no database yet" in cli("db", "current").stderr
+
+
+def test_status_of_nothing_makes_no_file(cli, isolation):
+    assert "no workspace yet" in cli("status").stderr
+    assert not isolation.exists()
 
 
 def test_gc_says_what_it_did(cli, filled):
@@ -631,7 +638,7 @@ def test_gc_says_what_it_did(cli, filled):
     assert "0 objects (0 B) deleted" in cli("gc").stdout
 
 
-def test_db_upgrade_makes_the_schema(cli):
+def test_db_upgrade_makes_the_schema(cli, empty_database_url):
     assert "There is no database yet" in cli("db", "current").stderr
     upgraded = cli("db", "upgrade").stdout
     assert upgraded == cli("db", "current").stdout
@@ -689,13 +696,15 @@ def test_the_demo_is_given_its_flag(cli, monkeypatch):
     cli("demo", code=130)
 
 
-def test_the_reporter_knows_retries_and_flows_that_are_gone(filled, isolation, capsys):
+def test_the_reporter_knows_retries_and_flows_that_are_gone(
+    filled, isolation, database_url, capsys
+):
     from aero.cli.work import Reporter
 
     reporter = Reporter()
     gone = {"run_id": "r" * 36, "flow_id": "f" * 36}
     reporter.heard("started", gone)
-    with make_app(isolation) as app:
+    with make_app(isolation, database_url=database_url) as app:
         reporter.app = app
         retried = {**gone, "flow_id": "e" * 36, "status": "PENDING", "error": "x\ny"}
         reporter.heard("ended", retried)
@@ -714,7 +723,7 @@ def wait_for(condition):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_work_stops_when_told_to_and_hands_runs_back(
-    isolation, source, tmp_path, number
+    isolation, database_url, source, tmp_path, number
 ):
     mark = tmp_path / "started"
     (tmp_path / "slow.py").write_text(
@@ -730,7 +739,7 @@ def test_work_stops_when_told_to_and_hands_runs_back(
     assert json.loads(register.stdout)["policy_name"] == "INGESTION"
     assert register.stderr == "1 run waits; run 'aero work'\n"
     with subprocess.Popen(
-        [sys.executable, "-m", "aero", "work"],
+        [sys.executable, "-m", "aero", "work", "--grace", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -740,7 +749,7 @@ def test_work_stops_when_told_to_and_hands_runs_back(
         out, err = worker.communicate(timeout=60)
     assert (worker.returncode, err) == (0, "Working; Ctrl-C stops.\n")
     assert "slow -> cases" in out
-    with make_app(isolation) as app:
+    with make_app(isolation, database_url=database_url) as app:
         assert [run["status"] for run in app.list_runs()] == ["PENDING"]
 
 
@@ -757,7 +766,7 @@ def test_work_once_that_is_stopped_has_not_done_its_work(isolation, source, tmp_
         *("-o", f"cases={source}", "-k", f"mark={mark}"),
     )
     with subprocess.Popen(
-        [sys.executable, "-m", "aero", "work", "--once"],
+        [sys.executable, "-m", "aero", "work", "--once", "--grace", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as worker:
@@ -765,6 +774,63 @@ def test_work_once_that_is_stopped_has_not_done_its_work(isolation, source, tmp_
         worker.send_signal(signal.SIGTERM)
         worker.communicate(timeout=60)
     assert worker.returncode == 128 + signal.SIGTERM
+
+
+# -- limits -----------------------------------------------------------------------
+
+
+def test_set_says_what_holds_then(cli, filled):
+    flow = filled["count"]["id"]
+    said = cli("set", "n", "--max-running", "3").stdout
+    assert said == (f"Flow {flow} has priority 0, and 3 of its runs may run at once.\n")
+    said = cli("set", "n", "--priority", "-1", "--max-running", "none").stdout
+    assert said == (
+        f"Flow {flow} has priority -1, and any number of its runs may run at once.\n"
+    )
+
+
+def test_limits_are_set_listed_and_removed(cli):
+    assert cli("limit").stderr == "No endpoint has a limit.\n"
+    assert json.loads(cli("limit", "--json").stdout) == []
+    said = cli("limit", "local", "3").stdout
+    assert said == "At most 3 runs of local run at once.\n"
+    heading, line = cli("limit").stdout.splitlines()
+    assert heading.split() == ["ENDPOINT", "AT", "MOST", "RUNNING", "WAITING"]
+    assert line.split() == ["local", "3", "0", "0"]
+    (record,) = json.loads(cli("limit", "--json").stdout)
+    assert record["max_running"] == 3
+    said = cli("limit", "local", "none").stdout
+    assert said == "Any number of runs of local may run at once.\n"
+    assert json.loads(cli("limit", "--json").stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["set", "n"], "Give --priority or --max-running"),
+        (["set", "n", "--max-running", "0"], "'0' is neither a number from 1 nor"),
+        (["limit", "local"], "Give a number from 1 after the endpoint, or 'none'"),
+        (["limit", "local", "many"], "'many' is neither a number from 1 nor 'none'"),
+    ],
+)
+def test_what_is_no_limit(cli, filled, args, said):
+    assert said in cli(*args, code=2).stderr
+
+
+def test_limits_are_registered_by_flag_and_by_file(cli, source, tmp_path):
+    file = tmp_path / "source.yaml"
+    options = {"name": "cases", "url": source, "max-running": 2, "priority": 1}
+    file.write_text(yaml.safe_dump(options))
+    created = json.loads(cli("create", "-f", str(file), "--json").stdout)
+    registered = cli(
+        *("register", "-o", f"x={source}", "-p", "NONE", "--json"),
+        *("--max-running", "4", "--priority", "5"),
+    )
+    flow = json.loads(registered.stdout)
+    assert (flow["max_running"], flow["priority"]) == (4, 5)
+    flows = json.loads(cli("list", "--type", "flow", "--json").stdout)
+    (polled,) = [each for each in flows if each["id"] == created["flow_id"]]
+    assert (polled["max_running"], polled["priority"]) == (2, 1)
 
 
 # -- as a shell sees it -----------------------------------------------------------
@@ -780,6 +846,7 @@ def test_exit_codes_and_streams_of_the_real_thing(filled):
     assert shell("frob").returncode == 2
 
 
+@ON_SQLITE
 def test_a_reader_that_leaves_is_no_trouble(filled):
     script = f"{sys.executable} -m aero list -t prov --json | head -c 1"
     done = subprocess.run(
@@ -788,6 +855,7 @@ def test_a_reader_that_leaves_is_no_trouble(filled):
     assert (done.stdout, done.stderr) == ("[", "")
 
 
+@ON_SQLITE
 def test_colours_are_for_terminals_only(filled):
     leader, follower = pty.openpty()
     try:
@@ -827,6 +895,7 @@ def test_help_loads_nothing_heavy(args):
     assert (done.returncode, done.stderr) == (0, "[]")
 
 
+@ON_SQLITE
 def test_list_in_a_pipe_loads_neither_rich_nor_alembic_nor_globus(filled):
     code = (
         "import atexit, sys\n"

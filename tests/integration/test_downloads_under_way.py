@@ -1,6 +1,7 @@
 """How far long downloads are is seen while they last, and only then."""
 
 import io
+import re
 import sys
 import threading
 import time
@@ -10,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from aero import Aero
-from aero.cli.progress import downloads_shown
+from aero.cli.progress import downloads_shown, progress_shown
 from aero.downloads import LONG, Progress, under_way
 from tests.scenarios import source
 
@@ -127,3 +128,45 @@ def test_without_a_terminal_nothing_is_looked_at():
     with downloads_shown(app):
         pass
     assert len(app.answers) == 1
+
+
+def test_a_command_draws_how_far_it_is_on_a_terminal(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress_shown() as tell:
+        tell("hashing", 1, 4)
+    assert "hashing" in terminal.getvalue()
+    assert "25%" in terminal.getvalue()
+
+
+def test_without_a_terminal_a_command_draws_nothing(capsys):
+    with progress_shown() as tell:
+        tell("hashing", 1, 4)
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_printed_to_a_file_meanwhile_is_in_the_file(monkeypatch):
+    terminal, file = Terminal(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stdout", file)
+    with progress_shown() as tell:
+        tell("hashing", 1, 4)
+        print("found")
+    app = Scripted(*[[download("a", LONG)]] * 3)
+    with downloads_shown(app):
+        while "cases.csv" not in terminal.getvalue():
+            time.sleep(0.01)
+        print("found more")
+    assert file.getvalue() == "found\nfound more\n"
+    assert "found" not in terminal.getvalue()
+
+
+def test_what_is_printed_to_the_same_terminal_is_above_the_bar(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    with progress_shown() as tell:
+        tell("hashing", 1, 4)
+        print("found")
+    lines = re.split(r"[\r\n]|\x1b\[2K", terminal.getvalue())
+    assert "found" in lines

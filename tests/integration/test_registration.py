@@ -237,8 +237,8 @@ def test_a_deleted_flow_is_no_duplicate(app, cases):
     assert analysis(app, length, {"cases": cases})["id"] != flow["id"]
 
 
-def test_of_two_at_once_one_wins(tmp_path):
-    with make_app(tmp_path / "home") as app:
+def test_of_two_at_once_one_wins(tmp_path, database_url):
+    with make_app(tmp_path / "home", database_url=database_url) as app:
         function = app.register_function(tick)
 
         def register(_):

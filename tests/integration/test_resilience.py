@@ -24,8 +24,8 @@ class Once:
 
 
 @pytest.fixture
-def background(tmp_path):
-    with make_app(tmp_path) as app:
+def background(tmp_path, database_url):
+    with make_app(tmp_path, database_url=database_url) as app:
         flow = app.register_flow("local", app.register_function(tick))
         yield app, flow["id"]
 

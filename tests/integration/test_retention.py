@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, func, insert, select, text, update
@@ -40,9 +39,9 @@ def upper(cases):
 
 
 @pytest.fixture
-def clock() -> FrozenClock:
-    """The clock of the file system, which says when an object was put."""
-    return FrozenClock(utc_now())
+def epoch() -> datetime:
+    """The time of the file system, which says when an object was put."""
+    return utc_now()
 
 
 @pytest.fixture
@@ -420,25 +419,36 @@ def test_a_workspace_without_anything(app: Aero) -> None:
     assert set(report.values()) == {0}
 
 
-def test_one_gc_at_a_time(app: Aero) -> None:
-    app.gc()
-    with FileLock(app.settings.home / "gc.lock"):
-        with pytest.raises(ConflictError, match="under way"):
-            app.gc()
-        assert app.gc(dry_run=True)["trashed"] == 0
+def test_one_gc_at_a_time_of_a_store_that_two_homes_share(
+    app: Aero, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or one would empty the trash of what the other is about to restore."""
+    shared = {"store": app.settings.store, "database_url": app.settings.database_url}
+    refused = []
+
+    def meanwhile(*_: Any) -> datetime | None:
+        with (
+            make_app(tmp_path / "elsewhere", clock=app.db.clock, **shared) as other,
+            pytest.raises(ConflictError, match="under way"),
+        ):
+            other.gc()
+        refused.append(True)
+        return None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(retention.queries, "oldest_start", meanwhile)
+        app.gc()
+    assert refused == [True]
     assert app.gc()["trashed"] == 0
 
 
 # -- pruning --------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Aero]:
-    """A workspace in real time, on either database."""
-    conf = {}
-    if request.param == "postgresql":
-        conf["database_url"] = request.getfixturevalue("postgres_url")
-    with make_app(tmp_path / "home", **conf) as app:
+@pytest.fixture
+def either(database_url: str, tmp_path: Path) -> Iterator[Aero]:
+    """A workspace in real time."""
+    with make_app(tmp_path / "home", database_url=database_url) as app:
         yield app
 
 
@@ -539,9 +549,10 @@ def test_a_run_that_is_retried_meanwhile_is_not_pruned(either: Aero, publisher) 
 
 
 def test_how_long_ended_runs_are_kept_is_configured(
-    tmp_path: Path, publisher, clock: FrozenClock
+    tmp_path: Path, database_url: str, publisher, clock: FrozenClock
 ) -> None:
-    with make_app(tmp_path / "home", clock=clock, retention_days=2) as app:
+    conf = {"database_url": database_url, "retention_days": 2}
+    with make_app(tmp_path / "home", clock=clock, **conf) as app:
         paused(app, publisher)
         clock.advance(DAY)
         assert app.gc()["pruned_runs"] == 0
@@ -549,14 +560,14 @@ def test_how_long_ended_runs_are_kept_is_configured(
         assert app.gc()["pruned_runs"] == 2
 
 
-def test_every_question_of_gc_has_an_index(app: Aero) -> None:
+def test_every_question_of_gc_has_an_index(sqlite_app: Aero) -> None:
     statements = [
         "SELECT sha256 FROM data_version WHERE sha256 IN ('a', 'b')",
         "SELECT sha256 FROM provenance_source WHERE sha256 IN ('a', 'b')",
         "SELECT id FROM run WHERE created_at < 'x' AND finished_at < 'x'"
         " AND status NOT IN ('PENDING', 'RUNNING') ORDER BY created_at, id LIMIT 500",
     ]
-    with app.db.read() as tx:
+    with sqlite_app.db.read() as tx:
         for statement in statements:
             plan = tx.execute(text(f"EXPLAIN QUERY PLAN {statement}")).all()
             assert all(row.detail.startswith("SEARCH") for row in plan), plan

@@ -5,12 +5,14 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.schedulers.base import STATE_STOPPED
 
 from aero import scheduling
 from aero.engine import Engine
 from aero.scheduling import Scheduler, tick
-from aero.testing import FrozenClock, make_app
-from tests.scenarios import statuses
+from aero.testing import make_app
+from tests.scenarios import another, statuses
 from tests.scenarios import tick as nothing
 
 
@@ -36,6 +38,13 @@ def wait_for(holds, seconds=20.0):
     while not holds():
         assert time.monotonic() < deadline, "it did not come to pass"
         time.sleep(0.01)
+
+
+@pytest.fixture
+def live(tmp_path, database_url):
+    """A workspace in real time."""
+    with make_app(tmp_path / "h", database_url=database_url) as app:
+        yield app
 
 
 def test_missed_ticks_become_one_run_and_the_grid_stays(app, clock):
@@ -67,41 +76,35 @@ def test_nothing_is_due_twice(app, clock):
     assert [tick(app.db), tick(app.db)] == [1, 0]
 
 
-def test_two_schedulers_tick_a_flow_once(tmp_path):
-    clock = FrozenClock()
-    with (
-        make_app(tmp_path / "h", clock=clock) as one,
-        make_app(tmp_path / "h", clock=clock) as two,
-    ):
-        flow = timed(one, timer_delay=60)
-        one.run_until_idle(10)
+def test_two_schedulers_tick_a_flow_once(app, clock):
+    with another(app, clock=clock) as two:
+        flow = timed(app, timer_delay=60)
+        app.run_until_idle(10)
         clock.advance(60)
         barrier = threading.Barrier(2)
         ticked = []
 
-        def go(app):
+        def go(each):
             barrier.wait()
-            ticked.append(tick(app.db))
+            ticked.append(tick(each.db))
 
-        threads = [threading.Thread(target=go, args=(app,)) for app in (one, two)]
+        threads = [threading.Thread(target=go, args=(each,)) for each in (app, two)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         assert sorted(ticked) == [0, 1]
         two.run_until_idle(10)
-        assert statuses(one, flow) == ["SUCCEEDED", "SUCCEEDED"]
-
-
-def test_a_restart_forgets_nothing(tmp_path):
-    clock = FrozenClock()
-    with make_app(tmp_path / "h", clock=clock) as app:
-        flow = timed(app, timer_delay=60)
-        app.run_until_idle(10)
-    clock.advance(3600)
-    with make_app(tmp_path / "h", clock=clock) as app:
-        app.run_until_idle(10)
         assert statuses(app, flow) == ["SUCCEEDED", "SUCCEEDED"]
+
+
+def test_a_restart_forgets_nothing(app, clock):
+    with another(app, clock=clock) as before:
+        flow = timed(before, timer_delay=60)
+        before.run_until_idle(10)
+    clock.advance(3600)
+    app.run_until_idle(10)
+    assert statuses(app, flow) == ["SUCCEEDED", "SUCCEEDED"]
 
 
 def test_a_clock_that_goes_back_fires_nothing_again(app, clock):
@@ -116,14 +119,13 @@ def test_a_clock_that_goes_back_fires_nothing_again(app, clock):
     assert next_due(app, flow) == "2026-01-01T00:02:00+00:00"
 
 
-def test_cron_follows_the_zone_over_the_change_of_clocks(tmp_path):
-    clock = FrozenClock(datetime(2026, 3, 28, 12, tzinfo=UTC))
-    with make_app(tmp_path / "h", clock=clock) as app:
-        flow = timed(app, cron="0 6 * * *", timezone="Europe/Berlin")
-        assert flow["next_due"] == "2026-03-29T04:00:00+00:00"
-        clock.advance(timedelta(days=300))
-        app.run_until_idle(10)
-        assert next_due(app, flow).endswith("T05:00:00+00:00")
+def test_cron_follows_the_zone_over_the_change_of_clocks(app, clock):
+    clock.set(datetime(2026, 3, 28, 12, tzinfo=UTC))
+    flow = timed(app, cron="0 6 * * *", timezone="Europe/Berlin")
+    assert flow["next_due"] == "2026-03-29T04:00:00+00:00"
+    clock.advance(timedelta(days=300))
+    app.run_until_idle(10)
+    assert next_due(app, flow).endswith("T05:00:00+00:00")
 
 
 def test_more_flows_than_a_batch_are_all_ticked(app, clock, monkeypatch):
@@ -141,73 +143,69 @@ def test_more_flows_than_a_batch_are_all_ticked(app, clock, monkeypatch):
     assert [tick(app.db) for _ in range(4)] == [2, 2, 1, 0]
 
 
-def test_in_the_background_timers_fire(tmp_path):
-    with make_app(tmp_path / "h") as app:
-        app.start()
-        assert app.engine.running
-        flow = timed(app, timer_delay=0.2)
-        wait_for(lambda: statuses(app, flow).count("SUCCEEDED") >= 3)
-        app.stop()
-        assert not app.engine.running
-        before = len(statuses(app, flow))
-        time.sleep(0.3)
-        assert len(statuses(app, flow)) == before
+def test_in_the_background_timers_fire(live):
+    live.start()
+    assert live.engine.running
+    flow = timed(live, timer_delay=0.2)
+    wait_for(lambda: statuses(live, flow).count("SUCCEEDED") >= 3)
+    live.stop()
+    assert not live.engine.running
+    before = len(statuses(live, flow))
+    time.sleep(0.3)
+    assert len(statuses(live, flow)) == before
 
 
-def test_start_and_stop_may_be_repeated(tmp_path):
-    with make_app(tmp_path / "h") as app:
-        app.stop()
-        for _ in range(2):
-            app.start()
-            app.start()
-            flow = timed(app, timer_delay=86400, exist_ok=True)
-            app.run_until_idle(20)
-            app.stop()
-            app.stop()
-        assert statuses(app, flow) == ["SUCCEEDED"]
+def test_start_and_stop_may_be_repeated(live):
+    live.stop()
+    for _ in range(2):
+        live.start()
+        live.start()
+        flow = timed(live, timer_delay=86400, exist_ok=True)
+        live.run_until_idle(20)
+        live.stop()
+        live.stop()
+    assert statuses(live, flow) == ["SUCCEEDED"]
 
 
-def test_waiting_in_the_background_has_a_timeout(tmp_path):
-    with make_app(tmp_path / "h") as app:
-        app.start()
-        flow = timed(app, timer_delay=0.05)
-        app.pause_flow(flow["id"])
-        with pytest.raises(TimeoutError):
-            app.engine.run_until(lambda tx: False, 0.3)
+def test_waiting_in_the_background_has_a_timeout(live):
+    live.start()
+    flow = timed(live, timer_delay=0.05)
+    live.pause_flow(flow["id"])
+    with pytest.raises(TimeoutError):
+        live.engine.run_until(lambda tx: False, 0.3)
 
 
-def test_a_wake_during_a_tick_is_not_slept_over(tmp_path, monkeypatch):
+def test_a_wake_during_a_tick_is_not_slept_over(live, monkeypatch):
     """What falls due while a tick looks is not left until the tick's own plan."""
-    with make_app(tmp_path / "h") as app:
-        assert tick(app.db) == 0
-        looking, go = threading.Event(), threading.Event()
-        real = scheduling.flow_queries.next_due
-        calls = []
+    assert tick(live.db) == 0
+    looking, go = threading.Event(), threading.Event()
+    real = scheduling.flow_queries.next_due
+    calls = []
 
-        def slow(tx):
-            found = real(tx)
-            calls.append(found)
-            if threading.current_thread() is not threading.main_thread() and (
-                len(calls) == 2
-            ):
-                looking.set()
-                go.wait(10)
-            return found
+    def slow(tx):
+        found = real(tx)
+        calls.append(found)
+        if threading.current_thread() is not threading.main_thread() and (
+            len(calls) == 2
+        ):
+            looking.set()
+            go.wait(10)
+        return found
 
-        monkeypatch.setattr(scheduling.flow_queries, "next_due", slow)
-        scheduler = Scheduler(app.db, lambda: None)
-        scheduler.start()
-        try:
-            assert looking.wait(10)
-            flow = timed(app, timer_delay=0.05)
-            scheduler.wake()
-            time.sleep(0.2)
-            go.set()
-            first = next_due(app, flow)
-            wait_for(lambda: next_due(app, flow) != first, 10)
-        finally:
-            go.set()
-            scheduler.stop()
+    monkeypatch.setattr(scheduling.flow_queries, "next_due", slow)
+    scheduler = Scheduler(live.db, lambda: None)
+    scheduler.start()
+    try:
+        assert looking.wait(10)
+        flow = timed(live, timer_delay=0.05)
+        scheduler.wake()
+        time.sleep(0.2)
+        go.set()
+        first = next_due(live, flow)
+        wait_for(lambda: next_due(live, flow) != first, 10)
+    finally:
+        go.set()
+        scheduler.stop()
 
 
 def test_an_engine_that_never_ran_closes(tmp_path):
@@ -216,3 +214,21 @@ def test_an_engine_that_never_ran_closes(tmp_path):
         app.engine.kill(["nothing"])
         app.engine.wake()
     assert not (tmp_path / "h").exists()
+
+
+def test_a_scheduler_that_is_stopped_as_it_ticks_stops_quietly(app, monkeypatch):
+    ticking = threading.Event()
+    remove = BackgroundScheduler.remove_job
+
+    def late(self, *args):
+        ticking.set()
+        deadline = time.monotonic() + 0.5
+        while self.state != STATE_STOPPED and time.monotonic() < deadline:
+            time.sleep(0.01)
+        remove(self, *args)
+
+    monkeypatch.setattr(BackgroundScheduler, "remove_job", late)
+    scheduler = Scheduler(app.db, lambda: None)
+    scheduler.start()
+    assert ticking.wait(20)
+    scheduler.stop()

@@ -46,18 +46,9 @@ def where_read(cases, cases_url):
     return AeroOutput("place", "where.txt")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Aero]:
-    conf = {}
-    if request.param == "postgresql":
-        conf["database_url"] = request.getfixturevalue("postgres_url")
-    with make_app(tmp_path / "home", **conf) as found:
-        yield found
-
-
 @pytest.fixture
-def embedded(tmp_path: Path) -> Iterator[Aero]:
-    with make_app(tmp_path / "home") as found:
+def app(database_url: str, tmp_path: Path) -> Iterator[Aero]:
+    with make_app(tmp_path / "home", database_url=database_url) as found:
         yield found
 
 
@@ -132,13 +123,13 @@ def test_a_source_has_one_shape(app: Aero) -> None:
     ],
 )
 def test_what_cannot_be_is_refused(
-    embedded: Aero, options: dict[str, Any], match: str
+    app: Aero, options: dict[str, Any], match: str
 ) -> None:
     wanted = {"name": "cases", "url": "https://h/a.csv", **options}
     with pytest.raises(ValueError, match=match):
-        embedded.create_source(**wanted)
-    assert list(embedded.list_metadata("data")) == []
-    assert embedded.list_source_types() == []
+        app.create_source(**wanted)
+    assert list(app.list_metadata("data")) == []
+    assert app.list_source_types() == []
 
 
 @pytest.mark.parametrize(
@@ -152,10 +143,8 @@ def test_what_cannot_be_is_refused(
         ("naïve", "naïve"),
     ],
 )
-def test_any_name_will_do_without_a_function(
-    embedded: Aero, name: str, key: str
-) -> None:
-    made = embedded.create_source(name, "https://h/a.csv")
+def test_any_name_will_do_without_a_function(app: Aero, name: str, key: str) -> None:
+    made = app.create_source(name, "https://h/a.csv")
     assert made["name"] == name
     assert made["input_data"] == {key: {"id": made["id"]}}
 
@@ -351,15 +340,19 @@ def test_only_living_sources_are_notified(app: Aero) -> None:
         ({"key": "a", "size": "5"}, InvalidTypeError, "size is a str"),
         ({"key": "a", "size": True}, InvalidTypeError, "size is a bool"),
         ({"key": "a", "size": -1}, InvalidValueError, "from 0"),
+        ({"key": "a", "size": 2**63}, InvalidValueError, "from 0"),
         ({"key": "a", "dedup": 0}, InvalidTypeError, "dedup is a int"),
         (["a"], InvalidTypeError, "notification is a list"),
+        ({"key": "a", "etag": "a\0"}, InvalidValueError, "etag holds a NUL"),
+        ({"key": "a", "delivery_id": "\ud800"}, InvalidValueError, "half a surrogate"),
+        ({"file_id": "a", "bucket": "b"}, InvalidValueError, "without a key"),
     ],
 )
 def test_a_malformed_notification_is_refused(
-    embedded: Aero, body: Any, error: type[Exception], match: str
+    app: Aero, body: Any, error: type[Exception], match: str
 ) -> None:
     with pytest.raises(error, match=match) as caught:
-        embedded.notify(body)
+        app.notify(body)
     assert caught.value.code == 422
 
 

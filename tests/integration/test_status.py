@@ -11,13 +11,14 @@ from sqlalchemy import event, text, update
 from aero import __version__
 from aero.app import Aero
 from aero.db.base import REVISION
-from aero.db.models import Flow, Worker
+from aero.db.models import Flow, Run, Worker
 from aero.db.session import Database
 from aero.runs import presence
 from aero.runs.presence import Presence
 from aero.storage import open_storage
-from aero.testing import FrozenClock, make_app
+from aero.testing import EPOCH, FrozenClock, make_app
 from aero.types import RunStatus
+from tests.scenarios import another
 
 
 def nothing(cases):
@@ -83,8 +84,8 @@ def test_it_says_where_things_are(app: Aero, source: str, tmp_path: Path) -> Non
     assert report["profile"] == "default"
     assert report["config_file"] is None
     assert report["home"] == str(home)
-    assert report["database"] == f"sqlite:///{home / 'aero.db'}"
-    assert report["database_bytes"] >= (home / "aero.db").stat().st_size
+    assert report["database"] == app.settings.database_url
+    assert report["database_bytes"] > 100_000
     assert report["store"] == str(home / "store")
     assert report["revision"] == REVISION
 
@@ -171,8 +172,9 @@ def test_what_waits_out_a_back_off_or_for_another_endpoint_does_not(
 ) -> None:
     app.db.write(
         lambda tx: tx.execute(
-            text("UPDATE run SET not_before = :later WHERE status = 'PENDING'"),
-            {"later": "2026-01-01 01:00:00.000000"},
+            update(Run)
+            .where(Run.status == "PENDING")
+            .values(not_before=EPOCH + timedelta(hours=1))
         )
     )
     assert app.waiting_note() is None
@@ -226,8 +228,8 @@ def other_revision(app: Aero, request: pytest.FixtureRequest) -> Iterator[Aero]:
     _ = app.db
     statement = text("UPDATE alembic_version SET version_num = :revision")
     app.db.write(lambda tx: tx.execute(statement, {"revision": request.param}))
-    with make_app(app.settings.home) as another:
-        yield another
+    with another(app) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize(
@@ -246,8 +248,8 @@ def test_a_database_of_another_version_is_reported_and_left_alone(
     assert other_revision.status()["revision"] == report["revision"]
 
 
-def test_on_postgresql(postgres_url: str, tmp_path: Path, publisher) -> None:
-    secret = postgres_url.replace("postgres@", "postgres:pa55word@")
+def test_on_postgresql(empty_postgres_url: str, tmp_path: Path, publisher) -> None:
+    secret = empty_postgres_url.replace("postgres@", "postgres:pa55word@")
     with make_app(tmp_path / "home", database_url=secret) as app:
         assert app.status()["note"] == "no workspace yet"
         assert app.waiting_note() is None

@@ -3,7 +3,9 @@
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +17,21 @@ from sqlalchemy import inspect, text
 
 from aero.db import schema
 from aero.db.base import REVISION, Base
+from aero.db.models import VersionEdge
+from aero.db.queries.common import table
 from aero.db.session import Database
 from aero.error import SchemaError
+from aero.testing import make_app
+from tests.conftest import Publisher
+from tests.scenarios import analysis, constant, made, source
 
 SCRIPTS = ScriptDirectory.from_config(schema.alembic_config())
 REVISIONS = [script.revision for script in SCRIPTS.walk_revisions()][::-1]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "postgresql":
-        return str(request.getfixturevalue("postgres_url"))
-    return f"sqlite:///{tmp_path / 'aero.db'}"
+@pytest.fixture
+def url(empty_database_url: str) -> str:
+    return empty_database_url
 
 
 @pytest.fixture
@@ -44,7 +49,12 @@ def tables(db: Database) -> set[str]:
 def differences(db: Database) -> list[Any]:
     with db.read() as tx:
         context = MigrationContext.configure(
-            tx, opts={"compare_type": True, "compare_server_default": True}
+            tx,
+            opts={
+                "compare_type": True,
+                "compare_server_default": True,
+                **schema.comparison(tx),
+            },
         )
         return list(compare_metadata(context, Base.metadata))
 
@@ -84,6 +94,7 @@ def test_partial_indexes_keep_their_conditions(db: Database, by: str) -> None:
         "uq_run_running": "RUNNING",
         "ix_run_queue": "PENDING",
         "ix_run_lease": "RUNNING",
+        "ix_run_limited": "limited",
         "uq_flow_fingerprint": "deleted_at IS NULL",
     }
     assert conditions.keys() == wanted.keys()
@@ -93,7 +104,6 @@ def test_partial_indexes_keep_their_conditions(db: Database, by: str) -> None:
 def test_json_is_jsonb_on_postgresql(postgres_url: str) -> None:
     db = Database(postgres_url)
     try:
-        schema.upgrade(db)
         with db.read() as tx:
             kinds = tx.execute(
                 text(
@@ -106,12 +116,14 @@ def test_json_is_jsonb_on_postgresql(postgres_url: str) -> None:
         db.dispose()
     assert dict(map(tuple, kinds)) == dict.fromkeys(
         (
+            "audit.about",
             "flow.kwargs",
             "provenance.environment",
             "provenance.kwargs",
             "provenance.steps",
             "run.event",
             "run_step.metrics",
+            "token.scopes",
         ),
         "jsonb",
     )
@@ -120,7 +132,6 @@ def test_json_is_jsonb_on_postgresql(postgres_url: str) -> None:
 def test_times_carry_their_zone_on_postgresql(postgres_url: str) -> None:
     db = Database(postgres_url)
     try:
-        schema.upgrade(db)
         with db.read() as tx:
             naive = tx.execute(
                 text(
@@ -218,6 +229,51 @@ def test_two_processes_upgrade_at_once(url: str, db: Database) -> None:
     assert differences(db) == []
 
 
+@contextmanager
+def upgrading_elsewhere(url: str) -> Iterator[None]:
+    """Hold the lock that an upgrade holds."""
+    elsewhere = Database(url)
+    try:
+        with elsewhere.read() as tx:
+            elsewhere.advisory_lock(tx, schema._LOCK)
+            yield
+    finally:
+        elsewhere.dispose()
+
+
+def waits(db: Database) -> bool:
+    with db.read() as tx:
+        statement = text(
+            "SELECT count(*) > 0 FROM pg_locks JOIN pg_database d ON d.oid = database"
+            " WHERE datname = current_database() AND locktype = 'advisory'"
+            " AND NOT granted"
+        )
+        return bool(tx.execute(statement).scalar_one())
+
+
+def test_an_upgrade_waits_for_the_one_under_way(empty_postgres_url: str) -> None:
+    db = Database(empty_postgres_url)
+    upgrade = threading.Thread(target=schema.upgrade, args=(db,))
+    with upgrading_elsewhere(empty_postgres_url):
+        upgrade.start()
+        while not waits(db):
+            assert upgrade.is_alive()
+        assert schema.current(db) is None
+    upgrade.join()
+    assert schema.current(db) == REVISION
+    db.dispose()
+
+
+def test_without_the_lock_it_would_not(
+    empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = Database(empty_postgres_url)
+    with upgrading_elsewhere(empty_postgres_url):
+        monkeypatch.setattr(Database, "advisory_lock", lambda *_: None)
+        assert schema.upgrade(db) == REVISION
+    db.dispose()
+
+
 def test_a_newer_schema_is_refused_in_one_sentence(db: Database) -> None:
     schema.upgrade(db)
     db.write(
@@ -232,3 +288,24 @@ def test_a_newer_schema_is_refused_in_one_sentence(db: Database) -> None:
         assert str(caught.value).count(".") == 1
         assert (caught.value.found, caught.value.needed) == ("9999", REVISION)
     assert schema.current(db) == "9999"
+
+
+def test_reproductions_become_edges_of_the_lineage(
+    url: str, db: Database, tmp_path: Path, publisher: Publisher
+) -> None:
+    schema.upgrade(db)
+    with make_app(tmp_path / "home", database_url=url) as app:
+        origin = source(app, publisher.url("cases.csv"))
+        same = analysis(app, constant, {"cases": made(origin)})
+        for content in ("one", "two"):
+            publisher.publish("cases.csv", content)
+            app.run_flow(origin["id"])
+            app.run_flow(same["id"])
+    edges = table(VersionEdge).select().order_by(*table(VersionEdge).c)
+    with db.read() as tx:
+        before = tx.execute(edges).all()
+    assert [reproduced for *_, reproduced in before] == [False, True]
+    schema.downgrade(db, "0001")
+    schema.upgrade(db)
+    with db.read() as tx:
+        assert tx.execute(edges).all() == before

@@ -11,13 +11,14 @@ import pytest
 from aero import AeroOutput, ClientError, PolicyEnum, api
 from aero.config import ClientConf
 from aero.error import (
-    ConfigError,
     DuplicateError,
     InvalidTypeError,
     InvalidValueError,
     NotFoundError,
+    ServerError,
 )
 from aero.jobs import download
+from aero.server.serving import serving
 from aero.testing import make_app
 
 
@@ -47,9 +48,12 @@ def closed():
 
 
 @pytest.fixture
-def inline(isolation, monkeypatch):
+def inline(isolation, database_url, monkeypatch):
     """Let functions run in this thread."""
-    monkeypatch.setattr(api, "open_workspace", lambda: make_app(isolation))
+    conf = {"database_url": database_url}
+    monkeypatch.setattr(api, "open_workspace", lambda: make_app(isolation, **conf))
+    yield
+    api.reset()
 
 
 @pytest.fixture
@@ -114,8 +118,8 @@ def test_the_signatures_are_those_of_the_older_client():
     ]
     added = {n for n, p in flow.items() if p.kind is p.KEYWORD_ONLY}
     assert added == {
-        *("cron", "timezone", "retries", "timeout", "priority", "tags", "storage"),
-        "exist_ok",
+        *("cron", "timezone", "retries", "timeout", "priority", "max_running"),
+        *("tags", "storage", "exist_ok"),
     }
     source = inspect.signature(api.create_source).parameters
     assert list(source)[:12] == [
@@ -161,9 +165,13 @@ def test_a_script_closes_its_workspace_when_it_ends(isolation):
     assert (isolation / "aero.db").is_file()
 
 
-def test_a_profile_with_a_server_is_refused_in_one_sentence(monkeypatch):
-    monkeypatch.setenv("AERO_SERVER_URL", "https://aero.example")
-    with pytest.raises(ConfigError, match="unset its server_url"):
+def test_a_profile_with_a_server_asks_that_server(monkeypatch, tmp_path):
+    with make_app(tmp_path / "there") as app, serving(app) as url:
+        monkeypatch.setenv("AERO_SERVER_URL", url)
+        with pytest.raises(NotFoundError, match="There is no Data 'cases'"):
+            api.list_versions("cases")
+        api.reset()
+    with pytest.raises(ServerError, match="cannot be reached"):
         api.list_versions("cases")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -154,6 +155,20 @@ def test_a_timeout_does_not_reach_into_the_next_run(executor, task):
     first = executor.submit(functions.nap, task(timeout=0.6, seconds=0.1))
     second = executor.submit(functions.nap, task(seconds=1))
     assert second.result(PATIENCE)["pid"] == first.result(PATIENCE)["pid"]
+
+
+def test_what_has_begun_runs_before_the_pool_hears_of_it(
+    executor, task, ready, monkeypatch
+):
+    future = executor.submit(functions.spawn_and_sleep, task(ready=ready.path))
+    pids = ready()
+    monkeypatch.setattr(future.work, "running", lambda: False)
+    begun = future.running()
+    future.cancel()
+    assert begun
+    assert not future.running()
+    assert wait([future], PATIENCE).done
+    assert until(lambda: all(map(gone, pids)))
 
 
 def test_cancel_kills_running_work_and_what_it_started(executor, task, ready):
@@ -423,6 +438,12 @@ def test_inside_changes_are_undone(inside, task):
     assert state() == saved
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_inside_a_limit_that_stays_spends_the_worker(inside, task, monkeypatch):
+    monkeypatch.setitem(inside._limits, resource.RLIMIT_NOFILE, (1 << 40, 1 << 40))
+    assert "result" in guard("echo", task(value=1))
+    assert inside.spent
 
 
 def test_inside_a_closed_stream_is_replaced(inside, task):

@@ -406,6 +406,21 @@ def test_a_wrong_secret_never_prints(home: Path, environ: dict[str, str]) -> Non
 
 
 @pytest.mark.parametrize(
+    "url",
+    ["postgres://h/db", "postgresql://me:hunter2@h/db", "mysql://h/db", "aero.db"],
+)
+def test_a_database_is_sqlite_or_postgresql_with_the_driver_that_is_used(
+    environ: dict[str, str], url: str
+) -> None:
+    environ["AERO_DATABASE_URL"] = url
+    with pytest.raises(
+        ConfigError, match=r"write sqlite.*postgresql\+psycopg"
+    ) as raised:
+        load_conf(environ=environ)
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
     ("text", "size"),
     [
         ("4 GiB", 4 * 1024**3),
@@ -618,3 +633,15 @@ def test_import_is_light() -> None:
 
 def test_masking_leaves_ordinary_text() -> None:
     assert settings_module.masked("https://h:1/a") == "https://h:1/a"
+
+
+def test_the_secret_of_webhooks_never_prints(environ: dict[str, str]) -> None:
+    secret = "a-secret-of-this-test"
+    conf = load_conf(environ=environ | {"AERO_WEBHOOK_SECRET": secret})
+    assert conf.webhook_secret == secret
+    assert "webhook_secret='***'" in repr(conf)
+    assert secret not in repr(conf)
+    for wrong in ("too-short", "of many letters, with spaces"):
+        with pytest.raises(ConfigError, match="of the wrong kind") as caught:
+            load_conf(environ=environ | {"AERO_WEBHOOK_SECRET": wrong})
+        assert wrong not in str(caught.value)

@@ -13,25 +13,22 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from aero.db import session
+from aero.db import outages
 from aero.db.session import Database
+from aero.error import DatabaseUnavailableError
 from aero.testing import FrozenClock
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_url")
-    else:
-        url = f"sqlite:///{tmp_path / 'aero.db'}"
-    database = made(url)
+@pytest.fixture
+def db(empty_database_url: str) -> Iterator[Database]:
+    database = made(empty_database_url)
     yield database
     database.dispose()
 
 
 @pytest.fixture
-def sqlite(tmp_path: Path) -> Iterator[Database]:
-    database = made(f"sqlite:///{tmp_path / 'aero.db'}")
+def sqlite(empty_sqlite_url: str) -> Iterator[Database]:
+    database = made(empty_sqlite_url)
     yield database
     database.dispose()
 
@@ -111,8 +108,8 @@ def test_threads_lose_no_update(db: Database) -> None:
     assert value(db) == 80
 
 
-def test_a_deadlock_is_repeated(postgres_url: str) -> None:
-    db = made(postgres_url)
+def test_a_deadlock_is_repeated(empty_postgres_url: str) -> None:
+    db = made(empty_postgres_url)
     db.write(lambda tx: tx.execute(text("INSERT INTO counter VALUES (2, 0)")))
     meet = threading.Barrier(2)
     calls = []
@@ -141,8 +138,10 @@ def test_a_deadlock_is_repeated(postgres_url: str) -> None:
         db.dispose()
 
 
-def test_a_connection_lost_between_transactions_is_replaced(postgres_url: str) -> None:
-    db, other = made(postgres_url), Database(postgres_url)
+def test_a_connection_lost_between_transactions_is_replaced(
+    empty_postgres_url: str,
+) -> None:
+    db, other = made(empty_postgres_url), Database(empty_postgres_url)
     try:
         other.write(
             lambda tx: tx.execute(
@@ -183,14 +182,17 @@ def test_a_server_that_never_answered_is_not_waited_for() -> None:
     pytest.importorskip("psycopg")
     db = Database("postgresql+psycopg://nobody@127.0.0.1:1/nothing")
     began = time.monotonic()
-    with pytest.raises(OperationalError):
-        db.write(lambda tx: tx.execute(text("SELECT 1")))
+    for use in (db.write, db.look):
+        with pytest.raises(DatabaseUnavailableError, match="does not answer"):
+            use(lambda tx: tx.execute(text("SELECT 1")))
     assert time.monotonic() - began < 10
     db.dispose()
 
 
-def test_a_connection_lost_within_one_repeats_all_of_it(postgres_url: str) -> None:
-    db, other = made(postgres_url), Database(postgres_url)
+def test_a_connection_lost_within_one_repeats_all_of_it(
+    empty_postgres_url: str,
+) -> None:
+    db, other = made(empty_postgres_url), Database(empty_postgres_url)
     calls = []
 
     def work(tx: Connection) -> None:
@@ -232,7 +234,7 @@ def test_a_busy_database_is_tried_again(sqlite: Database) -> None:
 
 
 def test_but_not_for_ever(sqlite: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_REPEAT_FOR", -1.0)
+    monkeypatch.setattr(outages, "PATIENCE", -1.0)
     with pytest.raises(OperationalError, match="locked"):
         sqlite.write(busy(1))
     assert value(sqlite) == 0
@@ -298,23 +300,6 @@ def test_postgresql_keeps_its_own_also_within_a_transaction(postgres_url: str) -
         db.dispose()
 
 
-def test_changes_differ_once_another_process_committed(sqlite: Database) -> None:
-    other = Database(str(sqlite.url))
-    try:
-        before = sqlite.changes()
-        assert sqlite.changes() == before
-        other.write(add)
-        assert sqlite.changes() != before
-    finally:
-        other.dispose()
-
-
-def test_postgresql_has_no_number_of_changes(postgres_url: str) -> None:
-    db = Database(postgres_url)
-    assert db.changes() == 0
-    db.dispose()
-
-
 def test_an_advisory_lock_ends_with_its_transaction(postgres_url: str) -> None:
     db = Database(postgres_url)
     key = uuid.uuid4().int & 0x7FFFFFFF
@@ -375,7 +360,7 @@ def test_threads_share_one_engine(sqlite: Database) -> None:
 
 
 def test_disposed_it_can_be_used_again(sqlite: Database) -> None:
-    sqlite.changes()
+    sqlite.changes.poll()
     sqlite.dispose()
     sqlite.dispose()
     sqlite.write(add)

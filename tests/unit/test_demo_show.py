@@ -1,10 +1,8 @@
 import io
 import shutil
-import signal
 import socket
 import sys
 import sysconfig
-import threading
 
 import pytest
 from rich.console import Console
@@ -12,7 +10,6 @@ from rich.console import Console
 from aero.demo import show, state
 from aero.demo.board import Board
 from aero.demo.publisher import Publisher
-from aero.demo.session import stop_requests
 from aero.demo.state import load_state
 from aero.error import ConflictError
 
@@ -95,17 +92,3 @@ def test_a_first_demo_takes_a_free_port(tmp_path, monkeypatch):
         monkeypatch.setattr(state.random, "sample", lambda ports, count: [*ports])
         with pytest.raises(ConflictError, match="is free: end some servers"):
             load_state(tmp_path)
-
-
-def test_a_thread_that_gets_no_signals_leaves_them_alone():
-    before = signal.getsignal(signal.SIGTERM)
-    seen = []
-
-    def work():
-        with stop_requests() as stop:
-            seen.append((stop.is_set(), signal.getsignal(signal.SIGTERM)))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert seen == [(False, before)]

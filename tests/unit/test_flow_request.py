@@ -6,6 +6,7 @@ import pytest
 from aero.error import ClientError, InvalidTypeError, InvalidValueError
 from aero.flow_request import (
     DEFAULT_TIMER,
+    KWARGS_LIMIT,
     InputRequest,
     OutputRequest,
     check_url,
@@ -139,6 +140,7 @@ WRONG = {
     "pin text": (lambda: request({"cases": {"id": "x", "version": "1"}}), "from 1"),
     "scheme": (lambda: request({}, {"n": {"url": "ftp://x/y"}}), "https://"),
     "url": (lambda: request({}, {"n": {"url": 5}}), "https://"),
+    "url bracket": (lambda: request({}, {"n": {"url": "http://[x/y"}}), "https://"),
     "collection": (lambda: request(outputs={"n": {"collection_url": 5}}), "string"),
     "uuid": (lambda: request(outputs={"n": {"collection_uuid": {}}}), "string"),
     "storage": (lambda: request(storage=5), "string"),
@@ -197,6 +199,19 @@ def test_what_is_wrong_is_said_in_one_sentence_that_helps(name):
     assert isinstance(caught.value, ValueError | TypeError)
     assert caught.value.code == 422
     assert "\n" not in str(caught.value)
+
+
+def test_kwargs_are_arguments_and_no_data(tmp_path):
+    tasks = [{"series": "é" * KWARGS_LIMIT}, {"series": "x" * 100_000_000}]
+    for kwargs in tasks:
+        with pytest.raises(InvalidValueError, match="large into a file"):
+            request(kwargs=kwargs)
+    most = {"series": "x" * (KWARGS_LIMIT - len('{"series":""}'))}
+    assert request(kwargs=most).kwargs == most
+    sweep = tmp_path / "sweep.json"
+    sweep.write_text(json.dumps([most, {}]))
+    with pytest.raises(InvalidValueError, match="large into a file"):
+        request(config=sweep)
 
 
 def test_a_sweep_is_a_json_list_of_kwargs(tmp_path):

@@ -346,10 +346,10 @@ def test_a_task_without_steps_hands_the_payload_back(run, payload):
     ("body", "kind", "message"),
     [
         ("raise ValueError('no')", "ValueError", "no"),
-        ("import sys; sys.exit(3)", "SystemExit", "3"),
+        ("import sys; sys.exit(3)", "FunctionError", "called sys.exit(3): let it"),
         ("raise KeyboardInterrupt", "KeyboardInterrupt", ""),
         ("fn()", "RecursionError", "maximum recursion depth exceeded"),
-        ("raise MemoryError('big')", "MemoryError", "big"),
+        ("raise MemoryError('big')", "OutOfMemoryError", "The function ran out of"),
         ("open('/not/there')", "FileNotFoundError", "No such file"),
         ("import json; json.loads('{')", "json.decoder.JSONDecodeError", "Expecting"),
         (

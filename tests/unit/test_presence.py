@@ -12,7 +12,6 @@ import pytest
 from filelock import Timeout
 from sqlalchemy import select
 
-from aero.db import schema
 from aero.db.models import Worker
 from aero.db.session import Database
 from aero.runs import presence
@@ -37,9 +36,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def db(tmp_path: Path, clock: FrozenClock) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'aero.db'}", clock=clock)
-    schema.upgrade(database)
+def db(database_url: str, clock: FrozenClock) -> Iterator[Database]:
+    database = Database(database_url, clock=clock)
     yield database
     database.dispose()
 

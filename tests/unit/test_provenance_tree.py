@@ -1,6 +1,6 @@
 from itertools import pairwise
 
-from aero.provenance.lineage import Lineage
+from aero.provenance.graph import Lineage
 from aero.provenance.tree import tree_lines
 
 RAW = "f" * 64

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import event, text
@@ -16,8 +15,8 @@ from aero.error import SchemaError
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'aero.db'}")
+def db(empty_database_url: str) -> Iterator[Database]:
+    database = Database(empty_database_url)
     yield database
     database.dispose()
 
@@ -57,7 +56,7 @@ def test_alembic_is_not_loaded_where_nothing_is_to_be_done(db: Database) -> None
         "db.dispose(); print('alembic' in sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(db.url)],
+        [sys.executable, "-c", code, db.url.render_as_string(hide_password=False)],
         capture_output=True,
         text=True,
         check=True,
@@ -110,9 +109,9 @@ def test_in_memory_there_is_no_file_to_lock() -> None:
 
 
 def test_an_empty_postgresql_is_seen_as_such_and_the_connection_goes_on(
-    postgres_url: str,
+    empty_postgres_url: str,
 ) -> None:
-    db = Database(postgres_url)
+    db = Database(empty_postgres_url)
     try:
         assert schema.current(db) is None
         with db.read() as tx:

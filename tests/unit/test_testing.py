@@ -69,7 +69,7 @@ def test_a_workspace_runs_functions_here_at_its_own_time(tmp_path: Path) -> None
     assert run["finished_at"] == clock().isoformat()
 
 
-def test_an_executor_of_ones_own_is_used(tmp_path: Path) -> None:
+def test_an_executor_of_ones_own_is_used(tmp_path: Path, database_url: str) -> None:
     used: list[object] = []
 
     class Watched(InlineExecutor):
@@ -78,7 +78,7 @@ def test_an_executor_of_ones_own_is_used(tmp_path: Path) -> None:
             return super().submit(fn, task)
 
     executor: Executor = Watched()
-    with make_app(tmp_path, executor=executor) as app:
+    with make_app(tmp_path, executor=executor, database_url=database_url) as app:
         function = app.register_function(shout)
         flow = app.register_flow("local", function, kwargs={"text": "hello"})
         app.run_flow(flow["id"], timeout=30)

@@ -1,6 +1,7 @@
 """The tables, one module for each thing they describe."""
 
 from aero.db.base import Base
+from aero.db.models.access import Audit, Token
 from aero.db.models.data import (
     Data,
     DataTag,
@@ -11,7 +12,7 @@ from aero.db.models.data import (
     Tag,
     VersionEdge,
 )
-from aero.db.models.flow import Flow, FlowInput, FlowOutput
+from aero.db.models.flow import EndpointLimit, Flow, FlowInput, FlowOutput
 from aero.db.models.function import Function, FunctionRegistration
 from aero.db.models.provenance import (
     Provenance,
@@ -22,10 +23,12 @@ from aero.db.models.provenance import (
 from aero.db.models.run import Run, RunInput, RunStep, RunTrigger, Worker
 
 __all__ = [
+    "Audit",
     "Base",
     "Data",
     "DataTag",
     "DataVersion",
+    "EndpointLimit",
     "Flow",
     "FlowInput",
     "FlowOutput",
@@ -43,6 +46,7 @@ __all__ = [
     "SourceType",
     "SourceUrl",
     "Tag",
+    "Token",
     "VersionEdge",
     "Worker",
 ]

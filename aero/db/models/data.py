@@ -124,7 +124,10 @@ class DataVersion(Base):
 
 
 class VersionEdge(Base):
-    """`child` was made from `parent`: the lineage graph over integer keys."""
+    """`child` was made from `parent`: the lineage graph over integer keys.
+
+    With `reproduced` it existed before, and was made again from `parent`.
+    """
 
     __tablename__ = "version_edge"
     __table_args__ = (Index(None, "parent", "child"),)
@@ -135,3 +138,4 @@ class VersionEdge(Base):
     parent: Mapped[int] = mapped_column(
         _Key, ForeignKey("data_version.key"), primary_key=True
     )
+    reproduced: Mapped[bool] = mapped_column(primary_key=True)

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index
+from sqlalchemy import CheckConstraint, ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from aero.db.base import Base, Id, IdKey, Sha256, only
@@ -53,6 +53,16 @@ class Flow(Base):
     last_executed: Mapped[datetime | None]
     created_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]
+
+
+class EndpointLimit(Base):
+    """How many runs of an endpoint may run at once, wherever they were claimed."""
+
+    __tablename__ = "endpoint_limit"
+    __table_args__ = (CheckConstraint("max_running > 0", name="max_running"),)
+
+    endpoint: Mapped[str] = mapped_column(primary_key=True)
+    max_running: Mapped[int]
 
 
 class FlowInput(Base):

@@ -3,17 +3,22 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index
+from sqlalchemy import ForeignKey, Index, false
 from sqlalchemy.orm import Mapped, mapped_column
 
-from aero.db.base import Base, Id, IdKey, only
+from aero.db.base import Base, Id, IdKey, Printed, only
 
 PENDING = only("status = 'PENDING'")
 RUNNING = only("status = 'RUNNING'")
+LIMITED = only("status = 'PENDING' AND limited")
 
 
 class Run(Base):
-    """One execution of a flow in its slot (flow, task, source_key)."""
+    """One execution of a flow in its slot (flow, task, source_key).
+
+    While it has not ended, `priority` is its flow's, and `limited` says whether the
+    flow has a limit; so the queue is read in order, past none that a limit holds back.
+    """
 
     __tablename__ = "run"
     __table_args__ = (
@@ -34,11 +39,11 @@ class Run(Base):
             info=RUNNING,
         ),
         Index(
-            "ix_run_queue",
-            "priority",
+            "ix_run_limited",
+            "flow_id",
             "created_at",
             "id",
-            info=PENDING,
+            info=LIMITED,
         ),
         Index(
             "ix_run_lease",
@@ -55,6 +60,7 @@ class Run(Base):
     source_key: Mapped[str]
     status: Mapped[str]
     priority: Mapped[int]
+    limited: Mapped[bool] = mapped_column(server_default=false())
     trigger_kind: Mapped[str]
     trigger_key: Mapped[str]
     attempt: Mapped[int]
@@ -68,10 +74,20 @@ class Run(Base):
     error_type: Mapped[str | None]
     error_message: Mapped[str | None]
     traceback: Mapped[str | None]
-    log_tail: Mapped[str | None]
+    log_tail: Mapped[str | None] = mapped_column(Printed())
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+
+Index(
+    "ix_run_queue",
+    Run.limited,
+    Run.priority.desc(),
+    Run.created_at,
+    Run.id,
+    info=PENDING,
+)
 
 
 class RunTrigger(Base):

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Row,
     bindparam,
     exists,
+    func,
     or_,
     select,
     tuple_,
@@ -17,7 +18,8 @@ from sqlalchemy import (
 )
 
 from aero.db.base import UtcDateTime
-from aero.db.models import Flow, Run
+from aero.db.changes import Topic, tell
+from aero.db.models import EndpointLimit, Flow, Run
 from aero.db.queries.common import by_key, is_status
 from aero.types import RunStatus
 
@@ -49,9 +51,51 @@ def claim(
     endpoints: Collection[str],
     limit: int,
 ) -> list[Row[Any]]:
-    """Take up to `limit` runs that may start, best first, in one statement."""
-    rows = tx.execute(
+    """Take up to `limit` runs that may start, best first, in one statement.
+
+    It takes none where a limit may apply: `limits.apply` then says so.
+    """
+    return _claim(
+        tx,
         _CLAIM,
+        now=now,
+        lease_expires=lease_expires,
+        claim_id=claim_id,
+        claimed_by=claimed_by,
+        endpoints=endpoints,
+        limit=limit,
+    )
+
+
+def claim_unlimited(tx: Connection, **claim: Any) -> list[Row[Any]]:
+    """As `claim`, but take what has no limit though other runs have.
+
+    The caller vouches that none of the endpoints has one.
+    """
+    return _claim(tx, _CLAIM_UNLIMITED, **claim)
+
+
+def claim_these(
+    tx: Connection, run_ids: Collection[str], **claim: Any
+) -> list[Row[Any]]:
+    """As `claim`, but take these runs; the caller holds the locks of their limits."""
+    return _claim(tx, _CLAIM_THESE, ids=list(run_ids), **claim)
+
+
+def _claim(
+    tx: Connection,
+    statement: Any,
+    *,
+    now: datetime,
+    lease_expires: datetime,
+    claim_id: str,
+    claimed_by: str,
+    endpoints: Collection[str],
+    limit: int,
+    **more: Any,
+) -> list[Row[Any]]:
+    rows = tx.execute(
+        statement,
         {
             "moment": now,
             "endpoints": list(endpoints),
@@ -61,15 +105,25 @@ def claim(
             "claimed_by": claimed_by,
             "lease_expires": lease_expires,
             "started_at": now,
+            **more,
         },
     ).all()
-    return sorted(rows, key=lambda r: (-r.priority, r.created_at, r.id))
+    return sorted(rows, key=best_first)
 
 
-def _claiming() -> Any:
+BEST_FIRST = (Run.priority.desc(), Run.created_at, Run.id)
+
+
+def best_first(run: Any) -> tuple[Any, ...]:
+    """Return what runs are sorted by: higher priorities first, then older ones."""
+    return (-run.priority, run.created_at, run.id)
+
+
+def startable(*columns: Any) -> Any:
+    """Return a SELECT of up to `most` runs that may start at `moment`."""
     busy = Run.__table__.alias("busy")
-    waiting = (
-        select(Run.id)
+    return (
+        select(*columns)
         .join(Flow, Flow.id == Run.flow_id)
         .where(
             _PENDING,
@@ -84,8 +138,15 @@ def _claiming() -> Any:
                 is_status(RunStatus.RUNNING, busy.c.status),
             ),
         )
-        .order_by(Run.priority.desc(), Run.created_at, Run.id)
         .limit(bindparam("most", type_=Integer()))
+    )
+
+
+def _claiming(*conditions: Any) -> Any:
+    waiting = (
+        startable(Run.id)
+        .where(*conditions)
+        .order_by(*BEST_FIRST)
         .with_for_update(skip_locked=True, of=Run)
         # Or a plan might ask again for every row, and lock others each time.
         .cte("waiting")
@@ -98,7 +159,27 @@ def _claiming() -> Any:
     )
 
 
-_CLAIM = _claiming()
+def limits_apply() -> Any:
+    """Return the condition that a run waits to which a limit may apply."""
+    other = Run.__table__.alias("other")
+    # In the order of the queue's index, or a plan might read all runs there ever were.
+    last = (
+        select(other.c.limited)
+        .where(is_status(RunStatus.PENDING, other.c.status))
+        .order_by(other.c.limited.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    here = exists().where(
+        EndpointLimit.endpoint.in_(bindparam("endpoints", expanding=True))
+    )
+    return or_(last.is_(True), here)
+
+
+_UNLIMITED = Run.limited.is_(False)
+_CLAIM = _claiming(_UNLIMITED, ~limits_apply())
+_CLAIM_UNLIMITED = _claiming(_UNLIMITED)
+_CLAIM_THESE = _claiming(Run.id.in_(bindparam("ids", expanding=True)))
 
 
 def leave_running(
@@ -106,10 +187,19 @@ def leave_running(
 ) -> bool:
     """Take a run out of RUNNING, fenced by its claim; False if it is not ours."""
     values |= {"key_id": run_id, "key_claim": claim_id, "lease_expires": None}
-    return bool(tx.execute(_LEAVE, values).all())
+    row = tx.execute(_LEAVE, values).one_or_none()
+    if row is not None and row.makes_room:
+        tell(tx, Topic.RUNS)
+    return row is not None
 
 
-_LEAVE = by_key(Run, Run.id, Run.claim).where(_RUNNING).returning(Run.id)
+_LEAVE = (
+    by_key(Run, Run.id, Run.claim)
+    .where(_RUNNING)
+    .returning(
+        or_(Run.limited, exists().select_from(EndpointLimit)).label("makes_room")
+    )
+)
 
 
 def extend_leases(
@@ -147,6 +237,14 @@ def expired(
     if lost_workers:
         gone = or_(gone, Run.claimed_by.in_(list(lost_workers)))
     return list(tx.execute(select(*_HEAD).where(_RUNNING, gone)))
+
+
+def first_expiry(tx: Connection, now: datetime) -> datetime | None:
+    """Return when the next lease runs out."""
+    found: datetime | None = tx.execute(
+        select(func.min(Run.lease_expires)).where(_RUNNING, Run.lease_expires > now)
+    ).scalar_one()
+    return found
 
 
 def claimants(tx: Connection) -> list[str]:

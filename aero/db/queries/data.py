@@ -161,24 +161,26 @@ def page_of(
     after: tuple[datetime, str] | None,
     limit: int,
     *where: Any,
+    offset: int = 0,
 ) -> Sequence[Any]:
     """Return a page of any table by (time, id), newest first."""
     statement = select(*model.__table__.c).where(*where)
     if after is not None:
-        statement = statement.where(tuple_(moment, model.id) < tuple_(*after))
+        statement = statement.where(tuple_(moment, model.id) < after)
     return tx.execute(
-        statement.order_by(moment.desc(), model.id.desc()).limit(limit)
+        statement.order_by(moment.desc(), model.id.desc()).limit(limit).offset(offset)
     ).all()
 
 
 def versions_page(
-    tx: Connection, data_id: str, before: int | None, limit: int
+    tx: Connection, data_id: str, before: int | None, limit: int, offset: int = 0
 ) -> Sequence[Any]:
     """Return a page of versions, newest first, of numbers below `before`."""
     statement = select(*DataVersion.__table__.c).where(DataVersion.data_id == data_id)
     if before is not None:
         statement = statement.where(DataVersion.version < before)
-    return tx.execute(statement.order_by(DataVersion.version.desc()).limit(limit)).all()
+    newest = statement.order_by(DataVersion.version.desc())
+    return tx.execute(newest.limit(limit).offset(offset)).all()
 
 
 def search(tx: Connection, words: Sequence[str], limit: int) -> Sequence[Any]:

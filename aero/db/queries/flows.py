@@ -42,6 +42,7 @@ class FlowRule:
     policy: PolicyEnum
     tasks: int
     priority: int
+    limited: bool
     enabled: bool
 
 
@@ -75,13 +76,14 @@ def rule(row: Any) -> FlowRule:
         policy=PolicyEnum(row.policy),
         tasks=task_count(row.kwargs),
         priority=row.priority,
+        limited=row.max_running is not None,
         enabled=row.enabled,
     )
 
 
-_RULES = select(Flow.id, Flow.policy, Flow.kwargs, Flow.priority, Flow.enabled).where(
-    Flow.id.in_(_IDS), Flow.deleted_at.is_(None)
-)
+_RULES = select(
+    Flow.id, Flow.policy, Flow.kwargs, Flow.priority, Flow.max_running, Flow.enabled
+).where(Flow.id.in_(_IDS), Flow.deleted_at.is_(None))
 
 
 def get(tx: Connection, flow_id: str) -> Row[Any] | None:
@@ -226,6 +228,7 @@ def due(tx: Connection, now: datetime, limit: int) -> list[Row[Any]]:
                 Flow.policy,
                 Flow.kwargs,
                 Flow.priority,
+                Flow.max_running,
                 Flow.enabled,
                 Flow.timer,
                 Flow.cron,

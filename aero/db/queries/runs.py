@@ -18,6 +18,8 @@ from sqlalchemy import (
     update,
 )
 
+from aero.db.base import UtcDateTime
+from aero.db.changes import Topic, tell
 from aero.db.models import (
     DataVersion,
     Flow,
@@ -225,6 +227,7 @@ def cancel(
         )
         .returning(Run.id)
     )
+    tell(tx, Topic.CANCELLED, Topic.RUNS)
     return list(rows.scalars())
 
 
@@ -237,6 +240,16 @@ def living(tx: Connection, flow_ids: Collection[str]) -> list[str]:
         )
     )
     return list(rows.scalars())
+
+
+def follow_flow(tx: Connection, flow_id: str, *, priority: int, limited: bool) -> None:
+    """Give the runs of a flow that have not ended what it says of them now."""
+    for living in (_PENDING, _RUNNING):
+        tx.execute(
+            update(Run)
+            .where(Run.flow_id == flow_id, living)
+            .values(priority=priority, limited=limited)
+        )
 
 
 def waiting(
@@ -264,6 +277,16 @@ _WAITING = (
         Flow.deleted_at.is_(None),
         Flow.endpoint.in_(bindparam("endpoints", expanding=True)),
     )
+)
+
+
+def next_start(tx: Connection, now: datetime) -> datetime | None:
+    """Return when the next back-off ends, whatever else waits."""
+    return tx.execute(_NEXT_START, {"now": now}).scalar_one()
+
+
+_NEXT_START = select(func.min(Run.not_before)).where(
+    _PENDING, Run.not_before > bindparam("now", type_=UtcDateTime())
 )
 
 

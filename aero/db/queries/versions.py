@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, select
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from aero.db.models import (
     Data,
@@ -66,9 +66,19 @@ def add(tx: Connection, row: Mapping[str, Any]) -> int:
     return key
 
 
-def add_edges(tx: Connection, children: Iterable[int], parents: Sequence[int]) -> None:
-    """Say that `children` were made from `parents`."""
-    rows = [{"child": c, "parent": p} for c in children for p in parents]
+def add_edges(
+    tx: Connection,
+    children: Iterable[int],
+    parents: Sequence[int],
+    *,
+    reproduced: bool,
+) -> None:
+    """Say that `children` were made, or made again, from `parents`."""
+    rows = [
+        {"child": c, "parent": p, "reproduced": reproduced}
+        for c in children
+        for p in parents
+    ]
     if rows:
         tx.execute(insert_ignore(tx, VersionEdge), rows)
 
@@ -114,3 +124,15 @@ _STATES = select(*SourceState.__table__.c).where(
 def save_source_states(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Keep what a poll left behind."""
     upsert(tx, SourceState, rows, keys=["data_id", "task", "source_key"])
+
+
+def distrust(tx: Connection, data_ids: Sequence[str]) -> None:
+    """Let the next poll of these Data bring the bytes, were they the same."""
+    tx.execute(_DISTRUST, {"ids": data_ids})
+
+
+_DISTRUST = (
+    update(SourceState)
+    .where(SourceState.data_id.in_(bindparam("ids", expanding=True)))
+    .values(etag=None, last_modified=None, raw_sha256=None)
+)

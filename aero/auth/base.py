@@ -1,0 +1,85 @@
+"""The auth port: from the token of a request to who asks, and what they may do."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from aero.error import InvalidValueError, UnauthorizedError
+
+
+class Scope(StrEnum):
+    """What a token is good for; none but ADMIN includes another."""
+
+    READ = "read"
+    RUN = "run"
+    WRITE = "write"
+    ADMIN = "admin"
+
+
+EVERYTHING = frozenset(Scope)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identity:
+    """Who asks.
+
+    Attributes:
+        id: Owns what this identity creates; never another's.
+        name: What people know it by.
+        scopes: What it may do.
+        groups: The ids of the groups it belongs to.
+    """
+
+    id: str
+    name: str
+    scopes: frozenset[Scope]
+    groups: frozenset[str] = frozenset()
+
+    def may(self, scope: Scope) -> bool:
+        """Whether it has that scope; ADMIN has all."""
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+
+class Authenticator(Protocol):
+    """Says who asks. Thread-safe; nothing it raises or logs quotes a token.
+
+    Attributes:
+        loopback_only: Whether it lets everybody in, so that it may only guard an
+            address that nobody but this machine's users reaches.
+    """
+
+    loopback_only: bool
+
+    def identify(self, token: str | None) -> Identity:
+        """Return who sent a bearer token, or None in place of one.
+
+        What was revoked or has expired is refused from that moment on.
+
+        Raises:
+            UnauthorizedError: The token is missing, unknown, expired or revoked; it
+                does not say which.
+        """
+        ...
+
+
+def scopes_of(names: Collection[str]) -> frozenset[Scope]:
+    """Return the scopes of these names.
+
+    Raises:
+        InvalidValueError: There is none of that name, or no name is given.
+    """
+    known = [scope.value for scope in Scope]
+    for name in names:
+        if name not in known:
+            raise InvalidValueError(
+                f"There is no scope {name!r}: write {', '.join(known)}."
+            )
+    if isinstance(names, str) or not names:
+        raise InvalidValueError(f"Give a list of scopes: {', '.join(known)}.")
+    return frozenset(Scope(name) for name in names)
+
+
+def refused() -> UnauthorizedError:
+    """Return the one answer to every token that is not good."""
+    return UnauthorizedError()

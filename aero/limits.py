@@ -1,0 +1,71 @@
+"""How many runs may run at once, and which of those that wait come first."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection
+
+from aero import flow_request, resolve
+from aero.db.changes import Topic, tell
+from aero.db.models import Flow
+from aero.db.queries import flows as flow_queries
+from aero.db.queries import limits as queries
+from aero.db.queries import runs as run_queries
+from aero.db.queries.common import lock_rows
+from aero.types import Json
+
+
+def set_flow(tx: Connection, ref: str, changes: Mapping[str, Any]) -> str:
+    """Change a flow's `priority` or `max_running`; return its id.
+
+    Its runs that wait follow. Those that run go on, also where they are more than the
+    new limit: as many must end before one starts.
+
+    Raises:
+        NotFoundError: There is no such flow.
+        InvalidValueError: A value cannot be used.
+        InvalidTypeError: Something else of it would be changed.
+    """
+    values = flow_request.flow_changes(changes)
+    flow_id = str(resolve.flow(tx, ref).id)
+    lock_rows(tx, Flow, [flow_id])
+    if values:
+        flow_queries.set_values(tx, flow_id, **values)
+    for rule in flow_queries.rules(tx, [flow_id]).values():
+        run_queries.follow_flow(
+            tx, flow_id, priority=rule.priority, limited=rule.limited
+        )
+    tell(tx, Topic.RUNS)
+    return flow_id
+
+
+def set_limit(tx: Connection, endpoint: str, max_running: int | None) -> Json:
+    """Set the limit of an endpoint, or remove it; return its record.
+
+    It binds every claim that begins after it, in whichever process. What runs goes on.
+
+    Raises:
+        InvalidValueError: A value cannot be used.
+    """
+    name = flow_request.check_endpoint(endpoint)
+    queries.set_limit(tx, name, flow_request.limit(max_running))
+    tell(tx, Topic.RUNS)
+    return _record(tx, {name: max_running})[0]
+
+
+def listed(tx: Connection) -> list[Json]:
+    """Return the records of all endpoints that have a limit, by name."""
+    return _record(tx, queries.endpoint_limits(tx))
+
+
+def _record(tx: Connection, limits: Mapping[str, int | None]) -> list[Json]:
+    running, waiting = queries.running(tx, limits), queries.waiting(tx, limits)
+    return [
+        {
+            "endpoint": endpoint,
+            "max_running": most,
+            "running": running.get(endpoint, 0),
+            "waiting": waiting.get(endpoint, 0),
+        }
+        for endpoint, most in limits.items()
+    ]

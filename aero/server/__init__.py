@@ -1,0 +1,1 @@
+"""The REST server; `aero.server.serving` runs it beside scheduler and dispatcher."""

@@ -1,0 +1,97 @@
+"""The REST server: FastAPI over `Aero`, one route per method."""
+
+from typing import Any
+
+from fastapi import Depends, FastAPI
+from fastapi.routing import APIRoute
+
+from aero import __version__
+from aero.app import Aero
+from aero.auth.base import Authenticator
+from aero.auth.none import NoAuthentication
+from aero.server import access, problems
+from aero.server.body_limit import BodyLimit
+from aero.server.metrics import Metrics
+from aero.server.observing import Observing
+from aero.server.paths import Methods, Paths
+from aero.server.repeats import Repeats
+from aero.server.routes import (
+    data,
+    flows,
+    functions,
+    health,
+    hooks,
+    metrics,
+    provenance,
+    runs,
+)
+from aero.server.routes import workspace as whole
+from aero.server.schemas import Problem
+
+_ABOUT = """Keeps research analyses up to date and knows where every result came from.
+
+Wherever a Data or a flow is asked for, its id, a unique prefix of it (8 or more) or its
+name will do. Errors are problem+json (RFC 9457)."""
+
+
+_MODULES = (
+    data,
+    flows,
+    functions,
+    runs,
+    provenance,
+    hooks,
+    whole,
+    health,
+    metrics,
+)
+
+
+class _Api(FastAPI):
+    """Describes its errors, too."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            document = super().openapi()
+            document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+            for path in document["paths"].values():
+                for operation in path.values():
+                    if "requestBody" in operation:
+                        too_long = problems.documented(413)[413]
+                        operation["responses"]["413"] = too_long
+        return self.openapi_schema or {}
+
+
+def make_api(workspace: Aero, authenticator: Authenticator | None = None) -> FastAPI:
+    """Return the ASGI application that serves a workspace; it does not close it.
+
+    Args:
+        workspace: What is served.
+        authenticator: Says who asks; default: it is always the workspace's owner,
+            which only an address on loopback may believe.
+    """
+    api = _Api(
+        title="aero",
+        version=__version__,
+        description=_ABOUT,
+        redirect_slashes=False,
+        docs_url="/docs",
+        redoc_url=None,
+        dependencies=[Depends(access.require_scope)],
+    )
+    routes = [route for module in _MODULES for route in module.router.routes]
+    methods = Methods(
+        (r.path, r.methods or ()) for r in routes if isinstance(r, APIRoute)
+    )
+    api.state.workspace = workspace
+    api.state.methods = methods
+    api.state.metrics = Metrics(workspace)
+    for module in _MODULES:
+        api.include_router(module.router)
+    problems.install(api)
+    api.add_middleware(Repeats)
+    api.add_middleware(BodyLimit)
+    access.install(api, authenticator or NoAuthentication(workspace.owner))
+    api.add_middleware(Paths, methods=methods)
+    api.add_middleware(Observing, metrics=api.state.metrics)
+    return api

@@ -1,0 +1,118 @@
+"""Lists: paged by key with `Link` headers, and as older clients ask for them."""
+
+import base64
+import json
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import Depends, Query, Request, Response
+
+from aero.clock import isoformat
+from aero.error import InvalidValueError
+from aero.query import PAGE, Page
+from aero.server.dependencies import Workspace
+from aero.types import Json
+
+_MOST = 1000
+_DEEPEST = 1_000_000
+_LARGEST = 2**31 - 1
+
+
+class Paging:
+    """Which page of a list was asked for, and how the next one is.
+
+    `after` is what a `Link` header of an earlier page says; `page` (from 1) and
+    `offset` are for clients that count.
+    """
+
+    def __init__(
+        self,
+        *,
+        request: Request,
+        response: Response,
+        workspace: Workspace,
+        limit: Annotated[
+            int | None, Query(ge=1, le=_MOST, description="Records, usually 15")
+        ] = None,
+        after: Annotated[
+            str | None, Query(max_length=200, description="From a Link header")
+        ] = None,
+        page: Annotated[int | None, Query(ge=1, le=_DEEPEST)] = None,
+        offset: Annotated[int | None, Query(ge=0, le=_DEEPEST)] = None,
+    ) -> None:
+        self._request = request
+        self._response = response
+        self._db = workspace.db
+        self._limit = limit
+        self._after = after
+        self._page = page
+        self._offset = offset
+
+    def read(self, page_of: Callable[[int, int], Page]) -> list[Json] | Response:
+        """Return the records, of which `page_of(size, offset)` reads a page.
+
+        A `page` past the end is 404 with an empty body, where older clients stop.
+        """
+        after = None if self._after is None else _position(self._after)
+        return self._read(page_of, after, PAGE)
+
+    def read_numbered(
+        self, page_of: Callable[[int, int], Page]
+    ) -> list[Json] | Response:
+        """Likewise of what is numbered, which older clients ask for all at once."""
+        after = None if self._after is None else _number(self._after)
+        return self._read(page_of, after, _MOST if self._page is None else PAGE)
+
+    def _read(
+        self, page_of: Callable[[int, int], Page], after: Any, usual: int
+    ) -> list[Json] | Response:
+        size = self._limit or usual
+        past = (self._page - 1) * size if self._page else 0
+        with self._db.read() as tx:
+            found, key = page_of(size, self._offset or past)(tx, after)
+        if not found and (self._page or 1) > 1:
+            return Response(status_code=404)
+        if key is not None:
+            following = self._request.url.remove_query_params(["page", "offset"])
+            following = following.include_query_params(after=_encoded(key), limit=size)
+            self._response.headers["Link"] = f'<{following}>; rel="next"'
+        return found
+
+
+Paged = Annotated[Paging, Depends()]
+
+
+def _encoded(key: Any) -> str:
+    parts = key if isinstance(key, int) else [isoformat(key[0]), key[1]]
+    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
+
+
+def _position(text: str) -> tuple[datetime, str]:
+    try:
+        moment, record_id = _decoded(text)
+        found = datetime.fromisoformat(moment).astimezone(UTC)
+        return found, str(uuid.UUID(record_id))
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise _no_position(text) from error
+
+
+def _number(text: str) -> int:
+    try:
+        number = _decoded(text)
+    except ValueError as error:
+        raise _no_position(text) from error
+    if type(number) is not int or not 0 <= number <= _LARGEST:
+        raise _no_position(text)
+    return number
+
+
+def _decoded(text: str) -> Any:
+    return json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+
+
+def _no_position(text: str) -> InvalidValueError:
+    return InvalidValueError(
+        f"{text!r} is no position in a list: take `after` from a Link header."
+    )

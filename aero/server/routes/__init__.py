@@ -1,0 +1,1 @@
+"""One router per resource; each route asks one method of `Aero`."""

@@ -4,6 +4,7 @@ A claim is one statement where no limit applies; what a run needs to know is rea
 it, in a number of queries that does not depend on how many runs were taken.
 """
 
+import itertools
 import time
 import uuid
 from collections.abc import Collection
@@ -86,23 +87,23 @@ class Claimer:
     def take(self, room: int) -> list[Held]:
         """Claim up to `room` runs, best first."""
         began = time.monotonic()
-        claimed = self._db.write(lambda tx: self._take(tx, room))
+        claim_id, tries = str(uuid.uuid4()), itertools.count()
+
+        def work(tx: Connection) -> list[Held]:
+            return self._take(tx, room, claim_id, again=next(tries) > 0)
+
+        claimed = self._db.write(work)
         seconds = time.monotonic() - began
         for held in claimed:
             held.task["versions_seconds"] = seconds
         return claimed
 
-    def _take(self, tx: Connection, room: int) -> list[Held]:
-        now = self._db.now(tx)
-        asked: dict[str, Any] = {
-            "now": now,
-            "lease_expires": now + timedelta(seconds=self._settings.lease),
-            "claim_id": str(uuid.uuid4()),
-            "claimed_by": self._worker,
-            "endpoints": self._endpoints,
-            "limit": room,
-        }
-        rows = claim_queries.claim(tx, **asked) or limits.claim(tx, **asked)
+    def _take(
+        self, tx: Connection, room: int, claim_id: str, *, again: bool = False
+    ) -> list[Held]:
+        # Where only the answer to its commit was lost, the first try has claimed.
+        rows = claim_queries.taken(tx, claim_id) if again else []
+        rows = rows or self._claim(tx, room, claim_id)
         if not rows:
             return []
         self._load_definitions(tx, {row.flow_id for row in rows})
@@ -111,6 +112,18 @@ class Claimer:
         for row in run_queries.inputs(tx, given) if given else []:
             inputs.setdefault(row.run_id, []).append(row)
         return [self._hold(tx, row, inputs.get(row.id, [])) for row in rows]
+
+    def _claim(self, tx: Connection, room: int, claim_id: str) -> list[Any]:
+        now = self._db.now(tx)
+        asked: dict[str, Any] = {
+            "now": now,
+            "lease_expires": now + timedelta(seconds=self._settings.lease),
+            "claim_id": claim_id,
+            "claimed_by": self._worker,
+            "endpoints": self._endpoints,
+            "limit": room,
+        }
+        return claim_queries.claim(tx, **asked) or limits.claim(tx, **asked)
 
     def _load_definitions(self, tx: Connection, flow_ids: set[str]) -> None:
         unknown = flow_ids - self._definitions.keys()

@@ -52,7 +52,7 @@ def recover(db: Database, here: presence.Presence, held: Collection[str]) -> flo
         The seconds until the next lease runs out, unless it is extended.
     """
     gone = here.lost(db.look(partial(_near, db)))
-    # A claim of this process whose answer was lost is one of those that nobody holds.
+    # A claim of this process that it knows nothing of is one that nobody holds.
     lost, left = db.look(partial(_lost, db, nobody=[*gone, here.id]))
     for run in lost:
         if run.id not in held:

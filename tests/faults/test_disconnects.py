@@ -113,26 +113,52 @@ def test_what_was_done_before_its_answer_was_lost_is_known_again(
         assert check_invariants(app.db, store=app.settings.store, idle=True) == []
 
 
-def test_a_claim_whose_answer_is_lost_is_found_at_the_next_heartbeat(
+def _ask(app: Aero) -> None:
+    noting = app.register_function(_noting)
+    flow = app.register_flow("local", noting, kwargs={"number": 1})
+    app.run_flow(flow["id"], wait=False)
+
+
+def test_a_claim_whose_answer_is_lost_is_known_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not only when its lease ran out: it carries the name of a living process."""
-    with make_app(tmp_path, lease=3600.0, heartbeat=0.05) as app:
-        flow = app.register_flow(
-            "local", app.register_function(_noting), kwargs={"number": 1}
-        )
-        app.run_flow(flow["id"], wait=False)
+    """As the first attempt: a newer run that waits would put an end to a second."""
+    with make_app(tmp_path) as app:
+        _ask(app)
         claim, lost = Claimer._take, []
 
-        def forgetting(*args: Any) -> Any:
-            found = claim(*args)
+        def losing(*args: Any, **more: Any) -> Any:
+            found = claim(*args, **more)
             if found and not lost:
-                lost.append(app.db)
+                lost.append(found)
                 answer.wanted = True
             return found
 
         answer = LostAnswer(app, monkeypatch)
-        monkeypatch.setattr(Claimer, "_take", forgetting)
+        monkeypatch.setattr(Claimer, "_take", losing)
+        app.run_until_idle(20)
+        assert lost
+        (run,) = app.list_runs()
+        assert (run["status"], run["attempt"]) == ("SUCCEEDED", 1)
+        assert check_invariants(app.db, idle=True) == []
+
+
+def test_a_claim_that_was_forgotten_is_found_at_the_next_heartbeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only when its lease ran out: it carries the name of a living process."""
+    with make_app(tmp_path, lease=3600.0, heartbeat=0.05) as app:
+        _ask(app)
+        take, lost = Claimer.take, []
+
+        def forgetting(claimer: Claimer, room: int) -> Any:
+            found = take(claimer, room)
+            if found and not lost:
+                lost.append(found)
+                return []
+            return found
+
+        monkeypatch.setattr(Claimer, "take", forgetting)
         app.run_until_idle(20)
         assert lost
         (run,) = app.list_runs()

@@ -101,10 +101,10 @@ class Queue:
                 driver.set_progress_handler(
                     lambda: cost.__setitem__(0, cost[0] + 10), 10
                 )
-                rows = claimer._take(tx, 4)
+                rows = claimer._take(tx, 4, str(uuid.uuid4()))
                 driver.set_progress_handler(None, 0)
                 return rows
-            rows = claimer._take(tx, 4)
+            rows = claimer._take(tx, 4, str(uuid.uuid4()))
             cost[0] = tx.execute(
                 text(
                     "SELECT sum(seq_tup_read + idx_tup_fetch) FROM "

@@ -111,6 +111,14 @@ def _claim(
     return sorted(rows, key=best_first)
 
 
+def taken(tx: Connection, claim_id: str) -> list[Row[Any]]:
+    """Return what a claim took, best first; nothing if it was never committed."""
+    rows = tx.execute(_TAKEN, {"claim_id": claim_id}).all()
+    return sorted(rows, key=best_first)
+
+
+_CLAIMED = (*_HEAD, Run.priority, Run.created_at)
+_TAKEN = select(*_CLAIMED).where(_RUNNING, Run.claim == bindparam("claim_id"))
 BEST_FIRST = (Run.priority.desc(), Run.created_at, Run.id)
 
 
@@ -155,7 +163,7 @@ def _claiming(*conditions: Any) -> Any:
     return (
         update(Run)
         .where(Run.id.in_(select(waiting.c.id).scalar_subquery()))
-        .returning(*_HEAD, Run.priority, Run.created_at)
+        .returning(*_CLAIMED)
     )
 
 

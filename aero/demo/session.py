@@ -117,11 +117,12 @@ class Demo:
         and by its policy waits for the next of both.
         """
         flow = self._state.flows[flows.FIGURE]
-        # Asked first: a run that begins later is not seen as one that is missing.
+        # In this order: the last estimate is committed together with the figure's run,
+        # which waits or runs until the figure is committed.
+        estimates = [self._sources(self.data_id(name)) for name in flows.ESTIMATES]
         living = flows.has_living_run(self.app, flow)
         if self._sources(self.figure) == published:
             return True
-        estimates = [self._sources(self.data_id(name)) for name in flows.ESTIMATES]
         if not living and all(estimates) and set().union(*estimates) == published:
             self.app.run_flow(flow, wait=False)
         return False

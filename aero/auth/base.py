@@ -1,7 +1,7 @@
 """The auth port: from the token of a request to who asks, and what they may do."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -20,6 +20,22 @@ class Scope(StrEnum):
 EVERYTHING = frozenset(Scope)
 
 
+class Role(StrEnum):
+    """What a member of a group may do to what it has; each includes those before.
+
+    A viewer sees it, an editor changes and runs it, an admin deletes and shares it.
+    """
+
+    VIEWER = "viewer"
+    EDITOR = "editor"
+    ADMIN = "admin"
+
+    def includes(self, other: "Role") -> bool:
+        """Whether who has this role may do what `other` may."""
+        order = list(Role)
+        return order.index(self) >= order.index(other)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Identity:
     """Who asks.
@@ -28,13 +44,13 @@ class Identity:
         id: Owns what this identity creates; never another's.
         name: What people know it by.
         scopes: What it may do.
-        groups: The ids of the groups it belongs to.
+        groups: Its role in each group that it belongs to, by the group's id.
     """
 
     id: str
     name: str
     scopes: frozenset[Scope]
-    groups: frozenset[str] = frozenset()
+    groups: Mapping[str, Role] = field(default_factory=dict, hash=False)
 
     def may(self, scope: Scope) -> bool:
         """Whether it has that scope; ADMIN has all."""

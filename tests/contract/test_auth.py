@@ -39,7 +39,7 @@ def test_a_good_token_has_an_identity(
 ) -> None:
     authenticator, token = port
     found = authenticator.identify(token)
-    assert (found.id, found.name, found.groups) == (app.owner, app.owner, frozenset())
+    assert (found.id, found.name, found.groups) == (app.owner, app.owner, {})
     assert all(found.may(scope) for scope in Scope)
     assert authenticator.identify(token) == found
 

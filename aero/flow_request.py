@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from aero import triggers
 from aero.error import InvalidTypeError, InvalidValueError
@@ -163,21 +163,34 @@ def limit(max_running: Any) -> int | None:
 
 
 def check_url(url: Any, where: str) -> str:
-    """Return `url` if it is of a scheme that can be downloaded from."""
-    if not isinstance(url, str) or _scheme(url) not in SCHEMES:
+    """Return `url` if it may be of something that can be downloaded.
+
+    Raises:
+        InvalidValueError: It is of another scheme, incomplete, or carries a login.
+    """
+    parts = _parts(url)
+    if parts is None or parts.scheme not in SCHEMES:
         raise InvalidValueError(
             f"{where} has the url {url!r}: write one that starts with "
-            f"{', '.join(s + '://' for s in SCHEMES)}.",
+            f"{', '.join(s + '://' for s in SCHEMES)} and, except of a file, a host.",
             url=url,
         )
-    return url
+    if parts.username is not None:
+        raise InvalidValueError(
+            f"{where} has a url of {parts.hostname} that carries a login: write it "
+            "without USER:PASSWORD@ and put the login into the credentials file."
+        )
+    return str(url)
 
 
-def _scheme(url: str) -> str:
+def _parts(url: Any) -> SplitResult | None:
+    """Return the parts of a URL that is whole: it has a host, and a port if any."""
     try:
-        return urlsplit(url).scheme.lower()
-    except ValueError:  # a bracket that is not closed
-        return ""
+        parts = urlsplit(url if isinstance(url, str) else "")
+        _ = parts.port
+    except ValueError:  # a bracket that is not closed, a port that is no number
+        return None
+    return parts if parts.hostname or parts.scheme == "file" else None
 
 
 def check_endpoint(endpoint: Any) -> str:

@@ -66,6 +66,7 @@ def _database(value: Any) -> str:
     url = _text(value)
     if not url.startswith(("sqlite:///", "postgresql+psycopg://")):
         raise ValueError
+    _ = urlsplit(url).port  # which raises if it is no port
     return url
 
 

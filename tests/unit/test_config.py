@@ -341,6 +341,8 @@ def test_unknown_keys(home: Path, environ: dict[str, str], key: str, near: str) 
         "store = '~no-such-user-here/x'",
         "server_url = 'ftp://host'",
         "server = 'https://'",
+        "database_url = 'postgresql+psycopg://h:bad/x'",
+        "database_url = 'mysql://h/x'",
         "retention_days = -1",
         "client_uuid = []",
         "max_download = '" + "9" * 400 + "'",
@@ -357,6 +359,7 @@ def test_wrong_values(home: Path, environ: dict[str, str], line: str) -> None:
     ("name", "text"),
     [
         ("AERO_WORKERS", "two"),
+        ("AERO_DATABASE_URL", "postgresql+psycopg://h:99999/x"),
         ("AERO_TIMEOUT", "soon"),
         ("AERO_ALLOW_PRIVATE_ADDRESSES", "perhaps"),
         ("AERO_FILE_ROOTS", f"/a{os.pathsep}"),

@@ -141,6 +141,11 @@ WRONG = {
     "scheme": (lambda: request({}, {"n": {"url": "ftp://x/y"}}), "https://"),
     "url": (lambda: request({}, {"n": {"url": 5}}), "https://"),
     "url bracket": (lambda: request({}, {"n": {"url": "http://[x/y"}}), "https://"),
+    "url port": (lambda: request({}, {"n": {"url": "http://x:99999/y"}}), "a host"),
+    "url no port": (lambda: request({}, {"n": {"url": "http://x:y/z"}}), "a host"),
+    "url no host": (lambda: request({}, {"n": {"url": "https:///y"}}), "a host"),
+    "url login": (lambda: request({}, {"n": {"url": "http://me:key@x/y"}}), "login"),
+    "url user": (lambda: request({}, {"n": {"url": "http://me@x/y"}}), "login"),
     "collection": (lambda: request(outputs={"n": {"collection_url": 5}}), "string"),
     "uuid": (lambda: request(outputs={"n": {"collection_uuid": {}}}), "string"),
     "storage": (lambda: request(storage=5), "string"),
@@ -250,9 +255,24 @@ def test_every_task_of_a_sweep_is_checked(tmp_path):
         request(config=path)
 
 
-@pytest.mark.parametrize("url", ["http://a/b", "HTTPS://a/b", "file:///a", "s3://b/k"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a/b",
+        "HTTPS://a:8443/b@c",
+        "http://[::1]:80/*.csv",
+        "file:///a",
+        "s3://b/k",
+    ],
+)
 def test_urls_that_can_be_downloaded_from(url):
     assert check_url(url, "here") == url
+
+
+def test_the_login_of_a_url_is_not_repeated():
+    with pytest.raises(InvalidValueError) as caught:
+        check_url("http://me:hunter2@x/y", "Output 'n'")
+    assert "hunter2" not in f"{caught.value} {caught.value.facts}"
 
 
 def test_no_tags_is_no_tag():

@@ -1,31 +1,34 @@
-"""Whom a workspace acts for, and the log of what they change over HTTP."""
+"""Whom a workspace acts for, and the log of what they change."""
 
 import copy
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from sqlalchemy import Connection
 
-from aero.auth.base import Identity
-from aero.db.queries import tokens as queries
+from aero import query
+from aero.auth.base import Identity, Scope
+from aero.db.queries import audit as queries
 from aero.db.session import Database
+from aero.db.sight import Viewer
+from aero.types import Json
 
 Work = Callable[[Connection], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A request that may change something.
+    """A request or a command that may change something.
 
     Attributes:
-        what: Its method and route.
-        about: What its path names.
+        what: Its method and route, or the command.
+        about: What its path or its arguments name.
     """
 
     what: str
-    about: Mapping[str, Any]
+    about: Mapping[str, Any] = field(default_factory=dict)
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
 
@@ -36,6 +39,7 @@ class Acting:
     agent: str
     identity: Identity | None = None
     _change: Change | None = None
+    _db: Database
 
     @property
     def db(self) -> Database:
@@ -45,7 +49,8 @@ class Acting:
     def acting_as(self, identity: Identity, change: Change | None = None) -> Self:
         """Return this workspace as somebody else's: what they create is theirs.
 
-        It shares database and engine with this one, and is not to be closed.
+        They see what they may see, which for an administrator is everything. It shares
+        database and engine with this one, and is not to be closed.
 
         Args:
             identity: Who asks.
@@ -56,19 +61,32 @@ class Acting:
         view.owner = identity.id
         view.agent = f"{identity.name}@{self.agent.rpartition('@')[2]}"
         view._change = change
+        if not identity.may(Scope.ADMIN):
+            view._db = self._db.seen_by(Viewer(identity))
         return view
 
-    def _logged(self, work: Work) -> Work:
-        """Return `work` with an entry in the audit log, if it is to be logged."""
-        change = self._change
+    def audit(self) -> Iterator[Json]:
+        """Yield the entries of the audit log, newest first: who, what, when, about."""
+        return query.pages(self.db, query.audit_page())
+
+    def _logged(self, work: Work, command: Change | None = None) -> Work:
+        """Return `work` with an entry in the audit log, if it is to be logged.
+
+        Args:
+            work: A writing transaction.
+            command: What is logged where no request asked for it.
+        """
+        change = self._change or command
         if change is None:
             return work
+        if command is not None:
+            change = replace(change, about={**change.about, **command.about})
 
         def both(tx: Connection) -> Any:
             result = work(tx)
             row = {"id": change.id, "at": self.db.now(tx), "who": self.owner}
             about = {**change.about, **_named(result)}
-            queries.log(tx, {**row, "what": change.what, "about": about})
+            queries.add(tx, {**row, "what": change.what, "about": about})
             return result
 
         return both

@@ -69,6 +69,7 @@ __all__ = [
     "search_sources",
     "set_flow",
     "set_limit",
+    "share",
     "source_id",
 ]
 
@@ -198,21 +199,24 @@ def register_function(
         endpoint: Where it will run; other than "local" it matters once the flow runs
             at Globus Compute.
         description: What it does; default: its docstring.
-        public: Share it with everybody at Globus Compute.
-        group: Share it with a Globus group.
+        public: Share it with everybody.
+        group: Share it with a group.
 
     Raises:
         InvalidValueError: Its source cannot run on its own; it says what to change.
         InvalidTypeError: `func` is no Python function.
+        ForbiddenError: It is not your group.
     """
-    if public or group is not None or endpoint not in {None, LOCAL}:
+    if endpoint not in {None, LOCAL}:
         warnings.warn(
-            "The function is stored on this machine only: endpoint, public and group "
-            "concern Globus Compute and were ignored.",
+            "The function is stored on this machine only: endpoint concerns Globus "
+            "Compute and was ignored.",
             UserWarning,
             stacklevel=3,
         )
-    return client().register_function(func, description=description)
+    return client().register_function(
+        func, description=description, public=public, group=group
+    )
 
 
 @_public
@@ -237,6 +241,8 @@ def register_flow(  # noqa: PLR0917 -- the older client's signature
     max_running: int | None = None,
     tags: tuple[str, ...] | list[str] = (),
     storage: str | None = None,
+    public: bool = False,
+    group: str | None = None,
     exist_ok: bool = False,
 ) -> Json:
     """Store a flow, a standing rule that runs a function, and return its record.
@@ -271,12 +277,16 @@ def register_flow(  # noqa: PLR0917 -- the older client's signature
             events; None: any number.
         tags: Words to find the outputs by.
         storage: Where the outputs' bytes live; default: the local store.
+        public: Everybody sees the flow and the Data it makes.
+        group: The members of this group do; default: nobody but you.
         exist_ok: Return the record of an equal flow instead of refusing the new one.
 
     Raises:
         InvalidValueError: A value cannot be used; the sentence says what to write.
         NotFoundError: A function, Data or version that it names does not exist.
-        DuplicateError: An equal flow is registered; its attribute `flow_id` says which.
+        DuplicateError: An equal flow is registered; its attribute `flow_id` says which,
+            unless it is somebody else's and not shared with you.
+        ForbiddenError: An output is Data of somebody else, or the group is not yours.
         ConflictError: The flow would feed itself, or an output has a writer already.
     """
     app = client()
@@ -299,6 +309,8 @@ def register_flow(  # noqa: PLR0917 -- the older client's signature
         max_running=max_running,
         tags=tags,
         storage=storage,
+        public=public,
+        group=group,
         exist_ok=exist_ok,
     )
     _workspace.say(app.waiting_note())
@@ -318,6 +330,21 @@ def _warn_of_own_steps(app: "Workspace", *function_ids: str | None) -> None:
                 UserWarning,
                 stacklevel=4,
             )
+
+
+@_public
+def share(
+    kind: str, ref: str, *, public: bool = False, group: str | None = None
+) -> Json:
+    """Say who sees a `data`, `flow` or `function` beside its owner; return its record.
+
+    Args:
+        kind: What it is.
+        ref: Which one.
+        public: Everybody sees it.
+        group: The members of this group see it; without both: nobody.
+    """
+    return client().share(kind, ref, public=public, group=group)
 
 
 @_public
@@ -513,6 +540,8 @@ def create_source(  # noqa: PLR0917 -- the older client's signature
     max_running: int | None = None,
     tags: tuple[str, ...] | list[str] = (),
     output: str | None = None,
+    public: bool = False,
+    group: str | None = None,
     exist_ok: bool = False,
 ) -> Json:
     """Create a source: Data that is downloaded from a URL.
@@ -540,6 +569,8 @@ def create_source(  # noqa: PLR0917 -- the older client's signature
         tags: Words to find it by.
         output: What the function calls its parameter and its `AeroOutput`; default:
             `name`.
+        public: Everybody sees the Data and its flow.
+        group: The members of this group do; default: nobody but you.
         exist_ok: Return the record of an equal source instead of refusing a new one.
 
     Returns:
@@ -572,6 +603,8 @@ def create_source(  # noqa: PLR0917 -- the older client's signature
         max_running=max_running,
         tags=tags,
         output=output,
+        public=public,
+        group=group,
         exist_ok=exist_ok,
     )
     _workspace.say(app.waiting_note())
@@ -607,7 +640,8 @@ def source_id(result: Mapping[str, Any]) -> str | None:
     """Return the Data id in a record of a source, a flow that makes it, or a type."""
     made = result.get("contributed_to")
     if made is not None:
-        return str(made[0]["id"]) if made else None
+        data_id: str | None = made[0].get("id") if made else None
+        return data_id
     found = result.get("data_id", result.get("id"))
     return None if found is None else str(found)
 

@@ -27,12 +27,13 @@ from aero import (
     resolve,
     retention,
     run_requests,
+    sharing,
     sourcing,
     standing,
     status,
     triggers,
 )
-from aero.acting import Acting
+from aero.acting import Change
 from aero.clock import Clock, utc_now
 from aero.config import ClientConf, load_conf, refuse_network_filesystem
 from aero.db import schema
@@ -44,18 +45,19 @@ from aero.doctor import Diagnosis
 from aero.engine import Engine, Listener
 from aero.error import CorruptObjectError, MissingObjectError, NotFoundError
 from aero.function_source import PlainSource, plain_source
+from aero.groups import GroupKeeping
 from aero.notice import notice
 from aero.provenance.graph import Direction, Lineage
 from aero.provenance.lineage import lineage
 from aero.sources import FetchPolicy
 from aero.storage import local_location, open_storage
 from aero.tokens import TokenKeeping
-from aero.types import LOCAL, Json, PolicyEnum, Tell
+from aero.types import LOCAL, Json, PolicyEnum, Sharing, Tell
 
 _KEYS = uuid.uuid5(uuid.NAMESPACE_URL, "urn:aero:idempotency-key")
 
 
-class Aero(Acting, TokenKeeping):
+class Aero(TokenKeeping, GroupKeeping):
     """A workspace: its database, its store, and what executes its runs.
 
     Nothing is opened or started before it is needed. Use it as a context manager, or
@@ -133,35 +135,64 @@ class Aero(Acting, TokenKeeping):
         self._ready = True
 
     def _write(
-        self, work: Callable[[Connection], Any], *, scheduled: bool = False
+        self,
+        work: Callable[[Connection], Any],
+        *,
+        scheduled: bool = False,
+        command: Change | None = None,
     ) -> Any:
-        result = self.db.write(self._logged(work))
+        result = self.db.write(self._logged(work, command))
         self.engine.wake(scheduled=scheduled)
         return result
 
     # -- functions and flows ------------------------------------------------------
 
     def register_function(
-        self, func: Callable[..., Any], *, description: str | None = None
+        self,
+        func: Callable[..., Any],
+        *,
+        description: str | None = None,
+        public: bool = False,
+        group: str | None = None,
     ) -> str:
         """Store a function's plain source and return its id.
 
         The same source gives the same id.
 
+        Args:
+            func: The function.
+            description: What it does; default: its docstring.
+            public: Everybody sees it.
+            group: The members of this group see it.
+
         Raises:
             InvalidValueError: The source cannot run on its own; it says what to write.
             InvalidTypeError: `func` is no Python function.
+            ForbiddenError: It is not your group.
         """
         source = plain_source(func)
         text = source.description if description is None else description
-        return self.register_source(source, text)
+        return self.register_source(source, text, public=public, group=group)
 
-    def register_source(self, source: PlainSource, description: str) -> str:
+    def register_source(
+        self,
+        source: PlainSource,
+        description: str,
+        *,
+        public: bool = False,
+        group: str | None = None,
+    ) -> str:
         """Store a plain source, made here or elsewhere, and return its id."""
+        shared = Sharing.of(public, group)
         return str(
             self._write(
                 lambda tx: registration.register_function(
-                    tx, self.db.now(tx), self.owner, source, description
+                    self.db,
+                    tx,
+                    self.owner,
+                    source,
+                    description=description,
+                    sharing=shared,
                 )
             )
         )
@@ -261,8 +292,13 @@ class Aero(Acting, TokenKeeping):
         return record
 
     def delete_data_flows(self, data: str) -> list[Json]:
-        """Delete every flow that uses or makes a Data; return what they were."""
-        entries = self.get_data_flows(data)
+        """Delete every flow that uses or makes a Data, or none; return what they were.
+
+        Raises:
+            NotFoundError: There is no such Data.
+            ForbiddenError: One of the flows belongs to somebody else.
+        """
+        entries = self.db.look(lambda tx: query.flows_to_delete(tx, data))
         self._delete([entry["flow_id"] for entry in entries])
         return entries
 
@@ -271,6 +307,32 @@ class Aero(Acting, TokenKeeping):
             lambda tx: (flow_ids, standing.delete(self.db, tx, flow_ids))
         )
         self.engine.kill(killed)
+
+    def share(
+        self, kind: str, ref: str, *, public: bool = False, group: str | None = None
+    ) -> Json:
+        """Say who sees a thing beside its owner, and return its record.
+
+        Versions are seen with their Data, runs and their records with their flow; but
+        sharing a flow does not share its Data and its function, nor they it.
+
+        Args:
+            kind: `data`, `flow` or `function`.
+            ref: Which one.
+            public: Everybody.
+            group: The members of this group; without both: nobody.
+
+        Raises:
+            NotFoundError: There is no such thing.
+            ForbiddenError: It belongs to somebody else, or the group is one of others.
+        """
+        shared = Sharing.of(public, group)
+        about = {"visibility": shared.visibility.value, "group": shared.group}
+        changed: Json = self._write(
+            sharing.Share(kind, ref, shared),
+            command=Change(what=f"share {kind}", about=about),
+        )
+        return changed
 
     # -- sources ------------------------------------------------------------------
 
@@ -298,6 +360,8 @@ class Aero(Acting, TokenKeeping):
         priority: int = 0,
         max_running: int | None = None,
         output: str | None = None,
+        public: bool = False,
+        group: str | None = None,
         idempotency_key: str | None = None,
     ) -> Json:
         """Make Data with a URL and the flow that ingests it, both at once.
@@ -326,6 +390,8 @@ class Aero(Acting, TokenKeeping):
             max_running: How many of its runs may run at once, one for each object.
             output: What the function calls its parameter and its `AeroOutput`; default:
                 `name`.
+            public: Everybody sees the Data and its flow.
+            group: The members of this group do.
             idempotency_key: Repeated with the same key, the source is made once.
 
         Returns:
@@ -337,6 +403,7 @@ class Aero(Acting, TokenKeeping):
             ConflictError: The type exists, or another one has the URL.
             DuplicateError: There is an equal source; `flow_id` says which.
             NotFoundError: There is no such function.
+            ForbiddenError: It is not your group.
         """
         wanted = sourcing.source_request(
             name,
@@ -359,6 +426,8 @@ class Aero(Acting, TokenKeeping):
             priority=priority,
             max_running=max_running,
             output=output,
+            public=public,
+            group=group,
         )
 
         new = self._new_id(idempotency_key)
@@ -467,7 +536,7 @@ class Aero(Acting, TokenKeeping):
             TimeoutError: The runs did not end within `timeout` seconds.
             ConflictError: Only a notification can say which object to ingest.
         """
-        key = triggers.manual_key(idempotency_key or str(uuid.uuid4()))
+        key = triggers.manual_key(self._own_key(idempotency_key))
         run_ids = self._write(lambda tx: run_requests.run_now(self.db, tx, flow, key))
         if wait:
             done = partial(
@@ -476,6 +545,12 @@ class Aero(Acting, TokenKeeping):
             self.engine.run_until(done, timeout)
         found = [self.get_run(run_id) for run_id in run_ids]
         return {**found[0], "runs": found}
+
+    def _own_key(self, idempotency_key: str | None) -> str:
+        """Return a key that only whoever asks can have meant."""
+        if idempotency_key is None or self.identity is None:
+            return idempotency_key or str(uuid.uuid4())
+        return self._new_id(idempotency_key)
 
     def run_until_idle(self, timeout: float | None = None) -> None:
         """Run what is due and pending until nothing is.
@@ -490,8 +565,7 @@ class Aero(Acting, TokenKeeping):
 
     def idle(self) -> bool:
         """Whether nothing is due, running, or waiting to be run here."""
-        _ = self.db
-        return self.engine.idle()
+        return self.engine.idle(self.db)
 
     def start(self) -> None:
         """Run scheduler and dispatcher in the background."""
@@ -514,7 +588,12 @@ class Aero(Acting, TokenKeeping):
 
     def downloads(self) -> list[Json]:
         """Return how far the long downloads of this machine's runs are."""
-        return downloads.under_way(self.settings.scratch)
+        found = downloads.under_way(self.settings.scratch)
+        if not found:
+            return found
+        ids = {each["run_id"] for each in found}
+        seen = self.db.look(lambda tx: run_queries.seen_among(tx, ids))
+        return [each for each in found if each["run_id"] in seen]
 
     def cancel_run(self, run: str) -> Json:
         """End a run as CANCELLED; what it does is stopped and never committed."""

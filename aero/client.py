@@ -14,7 +14,15 @@ from aero.function_source import PlainSource, plain_source
 from aero.notice import notice
 from aero.provenance.graph import Direction, Lineage
 from aero.transport import Transport
-from aero.types import LOCAL, Json, PolicyEnum, RunStatus, list_kind
+from aero.types import (
+    LOCAL,
+    Json,
+    PolicyEnum,
+    RunStatus,
+    Sharing,
+    list_kind,
+    shared_kind,
+)
 
 _LIVING = {RunStatus.PENDING.value, RunStatus.RUNNING.value}
 _FIRST_LOOK, _LAST_LOOK = 0.02, 1.0
@@ -48,20 +56,33 @@ class AeroClient:
     # -- functions and flows ------------------------------------------------------
 
     def register_function(
-        self, func: Callable[..., Any], *, description: str | None = None
+        self,
+        func: Callable[..., Any],
+        *,
+        description: str | None = None,
+        public: bool = False,
+        group: str | None = None,
     ) -> str:
         """Store a function's plain source, which is read here; return its id."""
         source = plain_source(func)
         text = source.description if description is None else description
-        return self.register_source(source, text)
+        return self.register_source(source, text, public=public, group=group)
 
-    def register_source(self, source: PlainSource, description: str) -> str:
+    def register_source(
+        self,
+        source: PlainSource,
+        description: str,
+        *,
+        public: bool = False,
+        group: str | None = None,
+    ) -> str:
         """Store a plain source and return its id."""
         body = {
             "name": source.name,
             "source": source.source,
             "description": description,
             "python_version": source.python_version,
+            **_shared(public, group),
         }
         return str(self._server.post("/function", body, key=_key())["id"])
 
@@ -147,6 +168,13 @@ class AeroClient:
         )
         return found
 
+    def share(
+        self, kind: str, ref: str, *, public: bool = False, group: str | None = None
+    ) -> Json:
+        """Say who sees a thing beside its owner, and return its record."""
+        body = _shared(public, group)
+        return self._post(_path(shared_kind(kind), ref, "share"), body)
+
     # -- sources ------------------------------------------------------------------
 
     def create_source(  # noqa: PLR0917 -- the order of the established API
@@ -173,6 +201,8 @@ class AeroClient:
         priority: int = 0,
         max_running: int | None = None,
         output: str | None = None,
+        public: bool = False,
+        group: str | None = None,
         idempotency_key: str | None = None,
     ) -> Json:
         """Make Data with a URL and the flow that ingests it, both at once."""
@@ -198,6 +228,7 @@ class AeroClient:
             "priority": priority,
             "max_running": max_running,
             "output": output,
+            **_shared(public, group),
         }
         return self._post("/data/source", body, idempotency_key)
 
@@ -391,11 +422,20 @@ class AeroClient:
         note: str | None = self._server.get("/queue")["note"]
         return note
 
+    def audit(self) -> Iterator[Json]:
+        """Yield the entries of the audit log, newest first: who, what, when, about."""
+        return self._server.pages("/audit")
+
     def _post(
         self, path: str, body: Json | None = None, key: str | None = None
     ) -> Json:
         found: Json = self._server.post(path, body, key=key or _key())
         return found
+
+
+def _shared(public: bool, group: str | None) -> Json:
+    Sharing.of(public, group)
+    return {"public": public, "group": group}
 
 
 def _key() -> str:

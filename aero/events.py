@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from aero import object_keys, resolve, triggers
+from aero.auth.base import Role
 from aero.clock import isoformat
 from aero.db.models import Data, Flow
 from aero.db.queries import definitions as definition_queries
@@ -16,6 +17,7 @@ from aero.db.queries import flows as flow_queries
 from aero.db.queries import versions as version_queries
 from aero.db.queries.common import lock_rows
 from aero.db.session import Database
+from aero.db.sight import HIDDEN, require, sees
 from aero.error import (
     ConflictError,
     InvalidValueError,
@@ -64,6 +66,7 @@ def notify(
 
     Raises:
         NotFoundError: No source has that object.
+        ForbiddenError: The source belongs to somebody else.
         ConflictError: Several have, equally well; or the source is paused.
         InvalidValueError: Which object changed, or its etag, cannot be known.
     """
@@ -76,21 +79,21 @@ def notify(
 def find(tx: Connection, told: Notice) -> Target:
     """Return the source that a notification is about, and which of its objects."""
     if told.file_id is None:
-        return _best(event_queries.ingested(tx), told)
+        return _best(tx, event_queries.seen(tx), told)
     try:
         found = resolve.data(tx, told.file_id)
     except NotFoundError:
         if "/" not in told.file_id:
             raise
-        return _best(event_queries.ingested(tx), _of_object(told, told.file_id))
-    rows = event_queries.ingested(tx, found.id)
+        return _best(tx, event_queries.seen(tx), _of_object(told, told.file_id))
+    rows = event_queries.seen(tx, found.id)
     if not rows:
         raise NotFoundError(
             f"No living flow ingests {found.name} ({found.id}): notify a source, or "
             "create it again.",
             data_id=found.id,
         )
-    return _whole(rows) if told.object_key is None else _best(rows, told)
+    return _whole(tx, rows) if told.object_key is None else _best(tx, rows, told)
 
 
 def _of_object(told: Notice, name: str) -> Notice:
@@ -102,7 +105,7 @@ def _of_object(told: Notice, name: str) -> Notice:
     return replace(told, file_id=None, url=name, key=None, signed_url=signed)
 
 
-def _whole(rows: Sequence[Any]) -> Target:
+def _whole(tx: Connection, rows: Sequence[Any]) -> Target:
     """Return the one object that a source has."""
     row = rows[0]
     key = _pattern(row)
@@ -112,10 +115,10 @@ def _whole(rows: Sequence[Any]) -> Target:
             data_id=row.data_id,
         )
     source_key = object_keys.literal_prefix(key) if row.typed else ""
-    return _target(row, source_key, row.url)
+    return _target(tx, row, source_key, row.url)
 
 
-def _best(rows: Sequence[Any], told: Notice) -> Target:
+def _best(tx: Connection, rows: Sequence[Any], told: Notice) -> Target:
     key, found = _matching(rows, told)
     if not found:
         raise NotFoundError(
@@ -134,7 +137,7 @@ def _best(rows: Sequence[Any], told: Notice) -> Target:
             data_ids=sorted(row.data_id for row in found),
         )
     row = found[0]
-    return _target(row, key, _concrete(row, key, told.url))
+    return _target(tx, row, key, _concrete(row, key, told.url))
 
 
 def _matching(rows: Sequence[Any], told: Notice) -> tuple[str, list[Any]]:
@@ -172,7 +175,9 @@ def _concrete(row: Any, key: str, told: str | None) -> str:
     return object_keys.object_url(row.url, key)
 
 
-def _target(row: Any, key: str, url: str) -> Target:
+def _target(tx: Connection, row: Any, key: str, url: str) -> Target:
+    require(tx, row, Role.EDITOR, "data", prefix="data_")
+    require(tx, row, Role.EDITOR, "flow", prefix="flow_")
     return Target(
         data_id=row.data_id,
         flow_id=row.flow_id,
@@ -332,8 +337,10 @@ def refuse_run_now(tx: Connection, flow: Any) -> None:
         for row in event_queries.ingested(tx, data_id):
             vague = row.url == row.first_url and not object_keys.is_exact(_pattern(row))
             if row.no_copy or vague:
+                seen = sees(tx, row, "data_")
                 raise ConflictError(
-                    f"The flow ingests what a notification about {row.name} names: use "
-                    "notify instead of running it.",
-                    data_id=data_id,
+                    "The flow ingests what a notification about "
+                    f"{row.name if seen else HIDDEN} names: use notify instead of "
+                    "running it.",
+                    data_id=data_id if seen else None,
                 )

@@ -8,10 +8,12 @@ from sqlalchemy import Connection, select
 
 from aero import triggers
 from aero.clock import isoformat
-from aero.db.models import Data, Run
+from aero.db.models import Run
+from aero.db.queries import data as data_queries
 from aero.db.queries import flows as flow_queries
 from aero.db.queries import limits
 from aero.db.queries.common import is_status
+from aero.db.sight import sees
 from aero.runs import lifecycle
 from aero.types import Json, PolicyEnum, RunStatus
 
@@ -28,7 +30,7 @@ def explain(
     candidates = flow_queries.candidates(tx, [flow.id])
     used = flow_queries.consumed(tx, [rule])
     states = lifecycle.input_states(rule, 0, candidates, _least(used, rule))
-    names = _names(tx, [c.data_id for c in candidates])
+    names = _names(tx, {c.data_id for c in candidates})
     recent, living = _recent(tx, flow.id), _living(tx, flow.id)
     return {
         "flow_id": flow.id,
@@ -41,8 +43,8 @@ def explain(
         "inputs": [
             {
                 "name": state.name,
-                "data_id": candidate.data_id,
-                "data_name": names[candidate.data_id],
+                "data_id": candidate.data_id if candidate.data_id in names else None,
+                "data_name": names.get(candidate.data_id),
                 "pinned": state.pinned,
                 "latest": state.latest,
                 "consumed": state.consumed,
@@ -74,8 +76,9 @@ def _least(
 
 
 def _names(tx: Connection, ids: Collection[str]) -> dict[str, str]:
-    rows = tx.execute(select(Data.id, Data.name).where(Data.id.in_(list(ids))))
-    return {row.id: row.name for row in rows}
+    """Return the names of those Data that the viewer sees."""
+    rows = data_queries.get_many(tx, ids).values()
+    return {row.id: row.name for row in rows if sees(tx, row)}
 
 
 _COLUMNS = (

@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 from aero import triggers
 from aero.error import InvalidTypeError, InvalidValueError
 from aero.hashing import canonical
-from aero.types import PolicyEnum
+from aero.types import PolicyEnum, Sharing
 
 DEFAULT_TIMER = 86400.0
 KWARGS_LIMIT = 10 << 20
@@ -69,6 +69,7 @@ class FlowRequest:
     priority: int = 0
     max_running: int | None = None
     tags: tuple[str, ...] = ()
+    sharing: Sharing = field(default_factory=Sharing)
 
 
 def flow_request(
@@ -90,6 +91,8 @@ def flow_request(
     max_running: int | None = None,
     tags: tuple[str, ...] | list[str] = (),
     storage: str | None = None,
+    public: bool = False,
+    group: str | None = None,
 ) -> FlowRequest:
     """Check the arguments of `register_flow`; `config` may also be the list itself.
 
@@ -122,6 +125,7 @@ def flow_request(
         priority=_whole("priority", priority),
         max_running=limit(max_running),
         tags=_tags(tags or ()),
+        sharing=Sharing.of(public, group),
     )
 
 

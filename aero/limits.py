@@ -6,12 +6,14 @@ from typing import Any
 from sqlalchemy import Connection
 
 from aero import flow_request, resolve
+from aero.auth.base import Role
 from aero.db.changes import Topic, tell
 from aero.db.models import Flow
 from aero.db.queries import flows as flow_queries
 from aero.db.queries import limits as queries
 from aero.db.queries import runs as run_queries
 from aero.db.queries.common import lock_rows
+from aero.db.sight import require
 from aero.types import Json
 
 
@@ -23,11 +25,14 @@ def set_flow(tx: Connection, ref: str, changes: Mapping[str, Any]) -> str:
 
     Raises:
         NotFoundError: There is no such flow.
+        ForbiddenError: It belongs to somebody else.
         InvalidValueError: A value cannot be used.
         InvalidTypeError: Something else of it would be changed.
     """
     values = flow_request.flow_changes(changes)
-    flow_id = str(resolve.flow(tx, ref).id)
+    found = resolve.flow(tx, ref)
+    require(tx, found, Role.EDITOR, "flow")
+    flow_id = str(found.id)
     lock_rows(tx, Flow, [flow_id])
     if values:
         flow_queries.set_values(tx, flow_id, **values)

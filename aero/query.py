@@ -8,13 +8,14 @@ from sqlalchemy import Connection
 
 from aero import records, resolve
 from aero.clock import isoformat
-from aero.db.models import Data, Flow, Provenance, Run
+from aero.db.models import Audit, Data, Flow, Provenance, Run
 from aero.db.queries import data as data_queries
 from aero.db.queries import flows as flow_queries
 from aero.db.queries import provenance as provenance_queries
 from aero.db.queries import runs as run_queries
 from aero.db.session import Database
-from aero.error import InvalidValueError, NotFoundError
+from aero.db.sight import sees, visible
+from aero.error import ForbiddenError, InvalidValueError, NotFoundError
 from aero.types import Json, PolicyEnum, RunStatus, list_kind
 
 PAGE = 15
@@ -80,6 +81,17 @@ def runs_page(
     )
 
 
+def audit_page(size: int = PAGE, offset: int = 0) -> Page:
+    """Return how a page of the audit log is read, newest first."""
+    return _pager(
+        Audit,
+        Audit.at,
+        lambda _tx, rows: [records.entry(row) for row in rows],
+        size=size,
+        offset=offset,
+    )
+
+
 def _status(status: str) -> str:
     try:
         return RunStatus(status.upper()).value
@@ -98,8 +110,9 @@ def _pager(
     offset: int,
 ) -> Page:
     def page(tx: Connection, after: _Key | None) -> tuple[list[Json], _Key | None]:
+        seen = () if model is Audit else visible(tx, model)
         rows = data_queries.page_of(
-            tx, model, moment, after, size, *where, offset=offset
+            tx, model, moment, after, size, *where, *seen, offset=offset
         )
         last = rows[-1] if len(rows) == size else None
         key = None if last is None else (getattr(last, moment.key), last.id)
@@ -121,26 +134,44 @@ def versions_page(data_id: str, size: int = PAGE, offset: int = 0) -> Page:
 
 def data_flows(tx: Connection, ref: str) -> list[Json]:
     """Return the living flows that use or make a Data, with their role."""
+    return _flows_of(tx, resolve.data(tx, ref))[0]
+
+
+def flows_to_delete(tx: Connection, ref: str) -> list[Json]:
+    """Return the same, if the viewer sees every flow that there is.
+
+    Raises:
+        ForbiddenError: The viewer does not, and so cannot delete them all.
+    """
     found = resolve.data(tx, ref)
+    entries, unseen = _flows_of(tx, found)
+    if unseen:
+        raise ForbiddenError(
+            f"Other people's flows use or make {found.name}, so that nothing was "
+            "deleted: delete your own flows one by one."
+        )
+    return entries
+
+
+def _flows_of(tx: Connection, data: Any) -> tuple[list[Json], bool]:
+    """Return the flows of a Data that are seen, and whether there are others."""
     sides: dict[str, set[str]] = {}
-    for flow_id, side in flow_queries.of_data(tx, found.id):
+    for flow_id, side in flow_queries.of_data(tx, data.id):
         sides.setdefault(flow_id, set()).add(side)
-    rows = [flow_queries.get(tx, flow_id) for flow_id in sides]
-    return [
-        {**_flow_head(row), "role": _role(sides[row.id])}
-        for row in rows
-        if row is not None
-    ]
+    rows = [flow_queries.with_function(tx, flow_id) for flow_id in sides]
+    seen = [row for row in rows if row is not None and sees(tx, row)]
+    entries = [{**_flow_head(tx, row), "role": _role(sides[row.id])} for row in seen]
+    return entries, len(seen) < len(rows)
 
 
-def _flow_head(row: Any) -> Json:
+def _flow_head(tx: Connection, row: Any) -> Json:
     return {
         "flow_id": row.id,
         "policy": row.policy,
         "policy_name": PolicyEnum(row.policy).name,
         "description": row.description,
         "endpoint": row.endpoint,
-        "function_id": row.function_id,
+        "function_id": records.seen_function(tx, row),
         "timer": row.timer,
         "cron": row.cron,
         "enabled": row.enabled,
@@ -165,7 +196,9 @@ def run_detail(tx: Connection, ref: str) -> Json:
         "log_tail": row.log_tail,
         "inputs": [
             {"name": i.name, "data_id": i.data_id, "version": i.version}
-            for i in run_queries.inputs(tx, [row.id])
+            if sees(tx, i)
+            else {"name": i.name, "hidden": True}
+            for i in run_queries.shown_inputs(tx, row.id)
         ],
         "steps": [
             {

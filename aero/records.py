@@ -1,6 +1,7 @@
 """The shapes people see: rows turned into the records of Data, flows, runs.
 
-Python, the command line's `--json` and the server return the same records.
+Python, the command line's `--json` and the server return the same records. What a
+record refers to and its reader may not see is said to be there, and no more.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from aero.db.queries import flows as flow_queries
 from aero.db.queries import functions as function_queries
 from aero.db.queries import provenance as provenance_queries
 from aero.db.queries import versions as version_queries
+from aero.db.sight import HIDDEN, sees
 from aero.runs import payload
 from aero.types import Json, PolicyEnum
 
@@ -37,9 +39,14 @@ def data(tx: Connection, rows: Sequence[Any]) -> list[Json]:
             "available_versions": newest.get(row.id, 0),
             "tags": tags.get(row.id, []),
             "created_at": isoformat(row.created_at),
+            **_sharing(row),
         }
         for row in rows
     ]
+
+
+def _sharing(row: Any) -> Json:
+    return {"owner": row.owner, "visibility": row.visibility, "group": row.group_id}
 
 
 def version(row: Any) -> Json:
@@ -79,23 +86,29 @@ def flows(tx: Connection, rows: Sequence[Any]) -> list[Json]:
         for definition in definitions.values()
         for d in definition.outputs.values()
     }
-    every = {r["id"]: r for r in data(tx, list({**known, **made}.values()))}
+    seen = [row for row in {**known, **made}.values() if sees(tx, row)]
+    every: dict[str, Json] = {key: {"hidden": True} for key in {**known, **made}}
+    every |= {r["id"]: r for r in data(tx, seen)}
     return [
-        _flow(row, definitions[row.id], used.get(row.id, []), every) for row in rows
+        _flow(tx, row, definitions[row.id], used.get(row.id, []), every) for row in rows
     ]
 
 
-def _flow(row: Any, definition: Any, used: Sequence[Any], every: Any) -> Json:
+def _flow(
+    tx: Connection, row: Any, definition: Any, used: Sequence[Any], every: Any
+) -> Json:
     scheduled = row.timer is not None or row.cron is not None
+    function_id = seen_function(tx, definition)
+    hidden = function_id != row.function_id
     return {
         "id": row.id,
-        "function_id": row.function_id,
+        "function_id": function_id,
         "function_args": {
             "kwargs": _function_kwargs(definition, used, every),
-            "function": row.function_id,
+            "function": function_id,
             "endpoint": row.endpoint,
         },
-        "function_name": definition.function_name,
+        "function_name": HIDDEN if hidden else definition.function_name,
         "policy": row.policy,
         "policy_name": PolicyEnum(row.policy).name,
         "timer": row.timer,
@@ -113,29 +126,26 @@ def _flow(row: Any, definition: Any, used: Sequence[Any], every: Any) -> Json:
         "priority": row.priority,
         "max_running": row.max_running,
         "created_at": isoformat(row.created_at),
+        **_sharing(row),
         "derived_from": [every[c.data_id] for c in used],
         "contributed_to": [every[d.id] for d in definition.outputs.values()],
     }
 
 
+def seen_function(tx: Connection, row: Any) -> str | None:
+    """Return the `function_id` of a row, if that may be seen.
+
+    The row has the function's owner, visibility and group as `function_...`.
+    """
+    if row.function_id is None or not sees(tx, row, "function_"):
+        return None
+    return str(row.function_id)
+
+
 def _function_kwargs(definition: Any, used: Sequence[Any], every: Any) -> Json:
-    inputs: Json = {
-        c.name: {
-            "id": c.data_id,
-            "version": c.pinned,
-            "collection_uuid": every[c.data_id]["collection_uuid"],
-            "collection_url": every[c.data_id]["collection_url"],
-        }
-        for c in used
-    }
-    outputs: Json = {
-        name: {
-            "id": d.id,
-            "url": d.url,
-            "collection_uuid": d.collection_uuid,
-            "collection_url": d.collection_url,
-        }
-        for name, d in definition.outputs.items()
+    inputs = {c.name: _entry(every[c.data_id], version=c.pinned) for c in used}
+    outputs = {
+        name: _entry(every[d.id], url=d.url) for name, d in definition.outputs.items()
     }
     body = payload.aero_payload(
         definition, run_id=None, attempt=1, task=0, inputs=inputs, outputs=outputs
@@ -143,6 +153,13 @@ def _function_kwargs(definition: Any, used: Sequence[Any], every: Any) -> Json:
     if isinstance(definition.kwargs, list):
         body["tasks"] = definition.kwargs
     return {**definition.task_kwargs(0), "aero": body}
+
+
+def _entry(record: Json, **more: Any) -> Json:
+    if "hidden" in record:
+        return record
+    keys = ("collection_uuid", "collection_url")
+    return {"id": record["id"], **more, **{key: record[key] for key in keys}}
 
 
 def run(row: Any) -> Json:
@@ -174,13 +191,19 @@ def provenance(tx: Connection, rows: Sequence[Any]) -> list[Json]:
     functions = function_queries.get_many(
         tx, {row.function_id for row in rows if row.function_id}
     )
+    unseen = {
+        (v.provenance_id, v.name)
+        for each in made.values()
+        for v in each
+        if not sees(tx, v)
+    }
     return [
         {
             "id": row.id,
             "flow_id": row.flow_id,
             "run_id": row.run_id,
             "task": row.task,
-            "function": _code(functions.get(row.function_id)),
+            "function": _code(tx, functions.get(row.function_id)),
             "kwargs": row.kwargs,
             "trigger_key": row.trigger_key,
             "endpoint": row.endpoint,
@@ -189,14 +212,16 @@ def provenance(tx: Connection, rows: Sequence[Any]) -> list[Json]:
             "steps": row.steps,
             "started_at": isoformat(row.started_at),
             "finished_at": isoformat(row.finished_at),
-            "derived_from": [
-                {**version(v), "name": v.name} for v in used.get(row.id, [])
-            ],
+            "derived_from": [_named(tx, v, name=v.name) for v in used.get(row.id, [])],
             "contributed_to": [
-                {**version(v), "name": v.name, "is_new": v.is_new}
+                _named(tx, v, name=v.name, is_new=v.is_new)
                 for v in made.get(row.id, [])
             ],
-            "sources": [_source(s) for s in sources.get(row.id, [])],
+            "sources": [
+                _source(s)
+                for s in sources.get(row.id, [])
+                if (row.id, s.name) not in unseen
+            ],
         }
         for row in rows
     ]
@@ -209,9 +234,21 @@ def _grouped(rows: Sequence[Any]) -> dict[str, list[Any]]:
     return found
 
 
-def _code(row: Any) -> Json | None:
+def _named(tx: Connection, row: Any, **more: Any) -> Json:
+    return {**version(row), **more} if sees(tx, row) else hidden(row.id)
+
+
+def hidden(version_id: str) -> Json:
+    """Return what is told of a version that its reader may not see."""
+    return {"id": version_id, "hidden": True}
+
+
+def _code(tx: Connection, row: Any) -> Json | None:
     if row is None:
         return None
+    if not sees(tx, row):
+        nothing = dict.fromkeys(("id", "source", "source_sha256"))
+        return {**nothing, "name": HIDDEN, "code": "hidden"}
     return {
         "id": row.id,
         "name": row.name,
@@ -245,7 +282,24 @@ def function(row: Any) -> Json:
         "source_sha256": row.source_sha256,
         "python_version": row.python_version,
         "created_at": isoformat(row.created_at),
+        **_sharing(row),
     }
+
+
+def entry(row: Any) -> Json:
+    """Return the record of an entry of the audit log."""
+    return {
+        "id": row.id,
+        "at": isoformat(row.at),
+        "who": row.who,
+        "what": row.what,
+        "about": row.about,
+    }
+
+
+def member(row: Any) -> Json:
+    """Return the record of a member of a static group."""
+    return {"group": row.group_id, "member": row.member, "role": row.role}
 
 
 def source_types(tx: Connection, rows: Sequence[Any]) -> list[Json]:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import Connection, insert
 
 from aero import resolve, secret, triggers
+from aero.auth.base import Role
 from aero.db.changes import Topic, tell
 from aero.db.models import Data, Flow, FlowInput, FlowOutput
 from aero.db.queries import data as data_queries
@@ -17,6 +18,7 @@ from aero.db.queries import functions as function_queries
 from aero.db.queries import versions as version_queries
 from aero.db.queries.common import insert_all, lock_rows
 from aero.db.session import Database
+from aero.db.sight import require, require_membership, sees
 from aero.error import (
     ConflictError,
     DuplicateError,
@@ -28,7 +30,7 @@ from aero.function_source import PlainSource
 from aero.hashing import fingerprint
 from aero.runs import lifecycle
 from aero.runs.lifecycle import Trigger
-from aero.types import LOCAL, PolicyEnum
+from aero.types import LOCAL, PolicyEnum, Sharing, Visibility
 
 FETCHED = ("http", "https", "file")
 
@@ -37,10 +39,23 @@ _REGISTRATION = 0x61657265
 
 
 def register_function(
-    tx: Connection, now: datetime, owner: str, source: PlainSource, description: str
+    db: Database,
+    tx: Connection,
+    owner: str,
+    source: PlainSource,
+    *,
+    description: str,
+    sharing: Sharing,
 ) -> str:
-    """Store a function's plain source; the same source gives the same id."""
-    return function_queries.add(
+    """Store a function's plain source; the same source gives the same id.
+
+    One that is there is shared as asked, too, but never with fewer.
+
+    Raises:
+        ForbiddenError: The function is to be shared with a group of others.
+    """
+    require_membership(tx, sharing)
+    function_id = function_queries.add(
         tx,
         {
             "id": str(uuid.uuid4()),
@@ -50,9 +65,13 @@ def register_function(
             "source_sha256": source.sha256,
             "description": description,
             "python_version": source.python_version,
-            "created_at": now,
+            "created_at": db.now(tx),
+            **sharing.columns,
         },
     )
+    if sharing.visibility is not Visibility.PRIVATE:
+        function_queries.set_values(tx, function_id, **sharing.columns)
+    return function_id
 
 
 def register_flow(
@@ -77,7 +96,8 @@ def register_flow(
 
     Raises:
         NotFoundError: A function, Data or version that it names does not exist.
-        DuplicateError: An equal flow lives; `flow_id` says which.
+        ForbiddenError: An output is Data of others, or a group one of others.
+        DuplicateError: An equal flow lives; `flow_id` says which, if it may be seen.
         ConflictError: The flow would feed itself, or an output has a writer.
         InvalidValueError: A secret is malformed, or an output names a source without
             its url.
@@ -90,19 +110,16 @@ def register_flow(
     given = {
         name: resolve.data(tx, o.ref) for name, o in request.outputs.items() if o.ref
     }
+    require_membership(tx, request.sharing)
+    for row in given.values():
+        require(tx, row, Role.EDITOR, "data")
     _check_pins(tx, request, used)
     db.advisory_lock(tx, _REGISTRATION)
     lock_rows(tx, Data, [row.id for row in (*used.values(), *given.values())])
     print_ = _fingerprint(request, function_id, used, given)
     living = flow_queries.with_fingerprint(tx, print_)
     if living is not None:
-        if exist_ok or living == flow_id:
-            return living
-        raise DuplicateError(
-            f"Flow {living} has the same function, inputs, outputs and kwargs: use it, "
-            "delete it first, or change something.",
-            flow_id=living,
-        )
+        return _equal(tx, living, flow_id, exist_ok=exist_ok)
     if flow_queries.get(tx, flow_id) is not None:
         raise ConflictError(
             f"The idempotency key was used for flow {flow_id}, which is another or was "
@@ -126,6 +143,27 @@ def register_flow(
     data_queries.tag(tx, made.values(), request.tags)
     _trigger(tx, now, flow_id, request)
     return flow_id
+
+
+def _equal(tx: Connection, living: str, flow_id: str, *, exist_ok: bool) -> str:
+    """Return the flow that lives already, if it will do, or refuse another."""
+    if not sees(tx, flow_queries.get(tx, living)):
+        raise anothers()
+    if exist_ok or living == flow_id:
+        return living
+    raise DuplicateError(
+        f"Flow {living} has the same function, inputs, outputs and kwargs: use it, "
+        "delete it first, or change something.",
+        flow_id=living,
+    )
+
+
+def anothers() -> DuplicateError:
+    """Return what is said of an equal flow that is not to be seen."""
+    return DuplicateError(
+        "An equal flow belongs to somebody else: ask to have it shared with you, or "
+        "change something."
+    )
 
 
 def _function(
@@ -161,8 +199,13 @@ def _remote_function(
         "description": "",
         "python_version": None,
         "created_at": now,
+        **request.sharing.columns,
     }
-    return function_queries.add(tx, row)
+    function_id = function_queries.add(tx, row)
+    found = function_queries.get_many(tx, [function_id])[function_id]
+    if found.source is not None:  # it is somebody else's, and is not to be seen
+        raise _not_here(request.function_id)
+    return function_id
 
 
 def _not_here(function_id: str | None) -> NotFoundError:
@@ -234,6 +277,12 @@ def _check_writers(tx: Connection, given: Mapping[str, Any]) -> None:
             "Two outputs name the same Data: give each an id of its own, or none."
         )
     for row in flow_queries.producers(tx, ids):
+        if not sees(tx, flow_queries.get(tx, row.flow_id)):
+            raise ConflictError(
+                f"Data {row.data_id} is written by a flow of somebody else: leave the "
+                "id out to make new Data.",
+                data_id=row.data_id,
+            )
         raise ConflictError(
             f"Data {row.data_id} is written by flow {row.flow_id}: delete that flow "
             "first, or leave the id out to make new Data.",
@@ -302,6 +351,7 @@ def _insert(
             priority=request.priority,
             max_running=request.max_running,
             created_at=now,
+            **request.sharing.columns,
         )
     )
 
@@ -321,26 +371,26 @@ def _outputs(
     request: FlowRequest,
     given: Mapping[str, Any],
 ) -> dict[str, str]:
-    rows = [
-        _data_row(now, owner, name, wanted)
+    rows = {
+        name: _data_row(now, owner, name, wanted) | request.sharing.columns
         for name, wanted in request.outputs.items()
         if name not in given
-    ]
-    data_queries.add(tx, [row for _, row in rows])
+    }
+    data_queries.add(tx, list(rows.values()))
     made = {name: row.id for name, row in given.items()}
     for name, row in given.items():
         url = request.outputs[name].url
         if url != row.url:
             data_queries.set_values(tx, row.id, url=url)
-    for name, row in rows:
+    for name, row in rows.items():
         made[name] = row["id"]
     return made
 
 
 def _data_row(
     now: datetime, owner: str, name: str, wanted: OutputRequest
-) -> tuple[str, dict[str, Any]]:
-    return name, {
+) -> dict[str, Any]:
+    return {
         "id": str(uuid.uuid4()),
         "owner": owner,
         "name": wanted.data_name or name,

@@ -1,14 +1,18 @@
-"""Finds the one thing that an id, a unique id prefix or a name stands for."""
+"""Finds the one thing that an id, a unique id prefix or a name stands for.
+
+Only what the transaction's viewer may see is found, or counts among several.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection
 
-from aero.db.models import Function, Provenance, Run, Token
+from aero.db.models import Flow, Function, Provenance, Run, Token
 from aero.db.queries import data as data_queries
 from aero.db.queries import flows as flow_queries
 from aero.db.queries import versions as version_queries
+from aero.db.sight import visible
 from aero.error import AmbiguousError, InvalidValueError, NotFoundError
 
 _LISTED = 10
@@ -129,7 +133,8 @@ def _ambiguous(what: str, ref: str, listed: list[dict[str, Any]]) -> AmbiguousEr
 def _ambiguous_data(tx: Connection, ref: str, rows: Sequence[Any]) -> AmbiguousError:
     ids = [row.id for row in rows]
     newest = version_queries.newest_numbers(tx, ids)
-    writers = {row.data_id: row.flow_id for row in flow_queries.producers(tx, ids)}
+    producers = flow_queries.producers(tx, ids, *visible(tx, Flow))
+    writers = {row.data_id: row.flow_id for row in producers}
     return _ambiguous(
         "Data",
         ref,

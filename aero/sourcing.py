@@ -9,10 +9,12 @@ from typing import Any
 from sqlalchemy import Connection
 
 from aero import object_keys, records, registration
+from aero.auth.base import Role
 from aero.db.queries import data as data_queries
 from aero.db.queries import events as event_queries
 from aero.db.queries import flows as flow_queries
 from aero.db.session import Database
+from aero.db.sight import require, sees
 from aero.error import ConflictError, InvalidValueError, NotFoundError
 from aero.flow_request import FlowRequest, check_url, flow_request, parse_policy
 from aero.types import LOCAL, Json, PolicyEnum
@@ -197,18 +199,25 @@ def create_source(
         if event_queries.type_of_data(tx, data_id) != wanted.type_name:
             _refuse_known(tx, wanted.type_name)
             _refuse_typed(tx, data_id)
+            made = data_queries.get_many(tx, [data_id])[data_id]
+            require(tx, made, Role.EDITOR, "data")
             type_id = data_queries.add_type(tx, wanted.type_name, data_id)
             _add_url(tx, type_id, wanted.type_name, wanted.url)
     return flow_id
 
 
 def _refuse_known(tx: Connection, name: str) -> None:
-    if data_queries.types(tx, name):
+    if not data_queries.type_known(tx, name):
+        return
+    if not data_queries.types(tx, name):
         raise ConflictError(
-            f"There is a type {name!r} already: give it this URL with "
-            f"add_type_url({name!r}, url), or choose another type_name.",
-            type_name=name,
+            f"The type {name!r} belongs to somebody else: choose another type_name."
         )
+    raise ConflictError(
+        f"There is a type {name!r} already: give it this URL with "
+        f"add_type_url({name!r}, url), or choose another type_name.",
+        type_name=name,
+    )
 
 
 def _refuse_typed(tx: Connection, data_id: str) -> None:
@@ -226,25 +235,35 @@ def add_type_url(db: Database, tx: Connection, name: str, url: str) -> None:
 
     Raises:
         NotFoundError: There is no such type.
+        ForbiddenError: Its Data belongs to somebody else.
         ConflictError: Another type has the URL.
     """
     check_url(url, f"The type {name!r}")
     db.advisory_lock(tx, _TYPES)
-    _add_url(tx, _type(tx, name).id, name, url)
+    found = _type(tx, name)
+    require(tx, found, Role.EDITOR, "data")
+    _add_url(tx, found.id, name, url)
 
 
 def _add_url(tx: Connection, type_id: str, name: str, url: str) -> None:
     key = object_keys.pattern_key(url)
     taken_by = data_queries.type_of_key(tx, key)
-    if taken_by not in {None, name}:
-        raise ConflictError(
-            f"{url} has the object key {key!r}, which belongs to the type "
-            f"{taken_by!r}: use that one, or write a narrower pattern.",
-            type_name=taken_by,
-            url=url,
-        )
     if taken_by is None:
         data_queries.add_type_url(tx, type_id, url, key)
+        return
+    if not sees(tx, taken_by):
+        raise ConflictError(
+            f"{url} has the object key {key!r}, which belongs to somebody else: write "
+            "a narrower pattern.",
+            url=url,
+        )
+    if taken_by.name != name:
+        raise ConflictError(
+            f"{url} has the object key {key!r}, which belongs to the type "
+            f"{taken_by.name!r}: use that one, or write a narrower pattern.",
+            type_name=taken_by.name,
+            url=url,
+        )
 
 
 def _type(tx: Connection, name: str) -> Any:
@@ -274,11 +293,13 @@ def get_type(tx: Connection, name: str) -> Json:
 
 def record(tx: Connection, flow_id: str) -> Json:
     """Return what `create_source` answers: the Data, its flow, what to paste."""
-    row = flow_queries.get(tx, flow_id)
+    row = flow_queries.with_function(tx, flow_id)
     if row is None:
         raise NotFoundError(f"There is no flow {flow_id!r}.", ref=flow_id)
     ((output, data_id),) = flow_queries.outputs(tx, flow_id).items()
     made = data_queries.get_many(tx, [data_id])[data_id]
+    if not sees(tx, made):
+        raise registration.anothers()
     scheduled = row.timer is not None or row.cron is not None
     return {
         **records.data(tx, [made])[0],
@@ -290,7 +311,7 @@ def record(tx: Connection, flow_id: str) -> Json:
         "timer": row.timer,
         "cron": row.cron,
         "timer_job_id": row.id if scheduled else None,
-        "function_id": row.function_id,
+        "function_id": records.seen_function(tx, row),
         "endpoint": row.endpoint,
         "input_data": {output: {"id": data_id}},
     }

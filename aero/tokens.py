@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from aero import resolve
+from aero.acting import Acting, Change
 from aero.auth.base import Scope, scopes_of
 from aero.auth.tokens import StaticToken, new_secret
 from aero.clock import isoformat
@@ -67,15 +68,8 @@ def token_request(
     )
 
 
-class TokenKeeping:
+class TokenKeeping(Acting):
     """The methods of `Aero` that make, list and revoke tokens."""
-
-    owner: str
-
-    @property
-    def db(self) -> Database:
-        """The workspace's database."""
-        raise NotImplementedError
 
     def create_token(
         self,
@@ -111,7 +105,11 @@ class TokenKeeping:
                 found = queries.by_hash(tx, sha256_text(wanted.secret))
             return _record(found, now)
 
-        return {**self.db.write(work), "token": wanted.secret}
+        scopes = sorted(wanted.scopes)
+        about = {"name": wanted.name, "owner": wanted.owner, "scopes": scopes}
+        change = Change(what="token create", about=about)
+        made = self.db.write(self._logged(work, change))
+        return {**made, "token": wanted.secret}
 
     def list_tokens(self) -> list[Json]:
         """Return the records of all tokens, newest first, without their secrets."""
@@ -138,7 +136,8 @@ class TokenKeeping:
             queries.revoke(tx, found.id, now)
             return _record(resolve.token(tx, found.id), now)
 
-        return self.db.write(work)
+        revoked: Json = self.db.write(self._logged(work, Change(what="token revoke")))
+        return revoked
 
 
 class Tokens:

@@ -50,6 +50,72 @@ class RunStatus(StrEnum):
         return self not in {RunStatus.PENDING, RunStatus.RUNNING}
 
 
+class Visibility(StrEnum):
+    """Who sees what belongs to somebody, beside its owner."""
+
+    PRIVATE = "private"
+    GROUP = "group"
+    PUBLIC = "public"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sharing:
+    """With whom a thing is shared: nobody, everybody, or the members of `group`."""
+
+    visibility: Visibility = Visibility.PRIVATE
+    group: str | None = None
+
+    @classmethod
+    def of(cls, public: object, group: object) -> "Sharing":
+        """Return what the arguments `public` and `group` ask for.
+
+        Raises:
+            InvalidValueError: Both do, or the group has no name.
+            InvalidTypeError: One is of the wrong type.
+        """
+        if not isinstance(public, bool):
+            raise InvalidTypeError(f"public is {public!r}: write True or False.")
+        if group is None:
+            return cls(visibility=Visibility.PUBLIC if public else Visibility.PRIVATE)
+        if public:
+            raise InvalidValueError(
+                "It cannot be public and a group's at once: give public or group."
+            )
+        return cls(visibility=Visibility.GROUP, group=group_name(group))
+
+    @property
+    def columns(self) -> Json:
+        """The values of the columns that keep it."""
+        return {"visibility": self.visibility.value, "group_id": self.group}
+
+
+def shared_kind(kind: str) -> str:
+    """Return `kind` if such things are shared: `data`, `flow` or `function`.
+
+    Raises:
+        InvalidValueError: They are not.
+    """
+    if kind not in {"data", "flow", "function"}:
+        raise InvalidValueError(
+            f"A {kind!r} cannot be shared: write 'data', 'flow' or 'function'."
+        )
+    return kind
+
+
+def group_name(group: object) -> str:
+    """Return the id of a group, if it can be one.
+
+    Raises:
+        InvalidValueError: It cannot.
+    """
+    if not isinstance(group, str) or not group.strip() or not group.isprintable():
+        raise InvalidValueError(
+            f"{group!r} is no group: write the id of a Globus group, or the name of "
+            "one that 'aero group' made."
+        )
+    return group
+
+
 class Step(StrEnum):
     """A part of a run."""
 

@@ -32,7 +32,14 @@ LONG = 64_000_000
 
 
 def _made(record: Json) -> str:
-    return ", ".join(f"{v['name']}@{v['version']}" for v in record["contributed_to"])
+    made = record["contributed_to"]
+    return ", ".join(
+        "(hidden)" if "hidden" in v else f"{v['name']}@{v['version']}" for v in made
+    )
+
+
+def _names(data: list[Json]) -> str:
+    return ", ".join(d.get("name", "(hidden)") for d in data)
 
 
 _COLUMNS: dict[str, dict[str, Cell]] = {
@@ -48,8 +55,8 @@ _COLUMNS: dict[str, dict[str, Cell]] = {
         "id": lambda r: short(r["id"]),
         "policy": lambda r: r["policy_name"],
         "function": lambda r: r["function_name"],
-        "from": lambda r: ", ".join(d["name"] for d in r["derived_from"]),
-        "makes": lambda r: ", ".join(d["name"] for d in r["contributed_to"]),
+        "from": lambda r: _names(r["derived_from"]),
+        "makes": lambda r: _names(r["contributed_to"]),
         "state": lambda r: "on" if r["enabled"] else "paused",
         "executed": lambda r: when(r["last_executed"]),
         "due": lambda r: when(r["next_due"]),

@@ -65,6 +65,8 @@ _IN_FILE_ONLY = ("input_data", "output_data")
 @click.option("--max-running", type=int, help="How many of its runs may run at once.")
 @click.option("--tag", "tags", multiple=True, help="To find outputs by. Repeatable.")
 @click.option("--storage", help="Where the outputs' bytes live.")
+@click.option("--public", is_flag=True, help="Everybody sees it.")
+@click.option("--group", help="The members of this group see it.")
 @click.option("--exist-ok", is_flag=True, help="An equal flow that exists will do.")
 @json_option
 @given.pairs_argument
@@ -105,7 +107,8 @@ def _register(app: "Workspace", found: dict[str, Any]) -> Json:
     if in_file is not None:
         if function is not None:
             raise click.UsageError("Give either --function or --function-uuid")
-        function = app.register_function(given.load_function(in_file))
+        shared = {key: found[key] for key in ("public", "group") if key in found}
+        function = app.register_function(given.load_function(in_file), **shared)
     found["timer_delay"] = found.pop("timer", None)
     return app.register_flow(endpoint, function, **found)
 
@@ -210,7 +213,7 @@ def _print_explained(record: Json) -> None:
             record["inputs"],
             {
                 "input": lambda r: r["name"],
-                "data": lambda r: r["data_name"],
+                "data": lambda r: r["data_name"] or "(hidden)",
                 "pinned": lambda r: r["pinned"],
                 "newest": lambda r: r["latest"],
                 "used": lambda r: r["consumed"],

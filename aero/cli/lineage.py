@@ -53,7 +53,7 @@ def _dot(found: "Lineage") -> str:
     lines = ["digraph lineage {", "  node [shape=box];"]
     for node in found.nodes.values():
         lines.append(f"  {_quoted(node['id'])} [label={_quoted(*_label(node))}];")
-        for source in node["sources"]:
+        for source in node.get("sources", []):
             url = _quoted(source["url"])
             lines.append(f"  {url} [shape=ellipse];")
             lines.append(f"  {url} -> {_quoted(node['id'])};")
@@ -66,6 +66,8 @@ def _dot(found: "Lineage") -> str:
 
 
 def _label(node: Json) -> list[str]:
+    if "hidden" in node:
+        return ["(hidden)"]
     label = [f"{node['name']}@{node['version']}"]
     if node["sha256"]:
         label.append(node["sha256"][:12])
@@ -115,9 +117,11 @@ def _print_provenance(found: Json) -> None:
     for version in found["derived_from"]:
         click.echo(f"used        {_version(version)}")
     for version in found["contributed_to"]:
-        verb = "made" if version["is_new"] else "reproduced"
+        verb = "made" if version.get("is_new", True) else "reproduced"
         click.echo(f"{verb:<10}  {_version(version)}")
 
 
 def _version(version: Json) -> str:
+    if "hidden" in version:
+        return f"(hidden)  version {version['id']}"
     return f"{version['name']}@{version['version']}  sha256 {version['checksum']}"

@@ -42,6 +42,8 @@ _PATTERN = set("*?[")
 @click.option("--priority", type=int, help="Of what waits, higher runs first.")
 @click.option("--max-running", type=int, help="How many of its runs may run at once.")
 @click.option("--tag", "tags", multiple=True, help="To find it by. Repeatable.")
+@click.option("--public", is_flag=True, help="Everybody sees it.")
+@click.option("--group", help="The members of this group see it.")
 @click.option("--exist-ok", is_flag=True, help="An equal source that exists will do.")
 @click.option("-e", "--email", help="For failure notices, once there is a server.")
 @click.option("-m", "--modifier", help="Ignored; taken for older scripts.")
@@ -103,7 +105,8 @@ def _create(app: "Workspace", found: dict[str, Any]) -> Json:
     if in_file is not None:
         if function is not None:
             raise click.UsageError("Give either --function or --verifier")
-        function = app.register_function(given.load_function(in_file))
+        shared = {key: found[key] for key in ("public", "group") if key in found}
+        function = app.register_function(given.load_function(in_file), **shared)
     return app.create_source(
         found.pop("name"),
         found.pop("url"),

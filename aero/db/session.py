@@ -1,12 +1,13 @@
 """Connections and transactions: the one home of engines and locks."""
 
+import copy
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.engine import make_url
@@ -17,6 +18,9 @@ from aero.clock import Clock, utc_now
 from aero.db.changes import Topic, changes_of
 from aero.db.outages import Outages
 from aero.error import ConfigError
+
+if TYPE_CHECKING:
+    from aero.db.sight import Viewer
 
 T = TypeVar("T")
 
@@ -36,6 +40,12 @@ _POSTGRESQL = {
 _NOTHING = select(1)
 
 
+class _Count:
+    """A number that a database and its views share."""
+
+    total = 0
+
+
 class Database:
     """A database that hands out transactions.
 
@@ -48,11 +58,28 @@ class Database:
         self.url = make_url(url)
         self.clock = clock
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.writes = 0
+        self._written = _Count()
         self.outages = Outages(self.url)
         self.changes = changes_of(self.url, self._connect, self.outages)
         self._engine: Engine | None = None
         self._lock = threading.Lock()
+        self._viewer: Viewer | None = None
+
+    def seen_by(self, viewer: "Viewer") -> Self:
+        """Return this database as a viewer sees it; it is not to be disposed of.
+
+        It shares every connection with this one. Its transactions carry the viewer,
+        for those who ask `aero.db.sight` what is visible in them.
+        """
+        _ = self.engine
+        view = copy.copy(self)
+        view._viewer = viewer
+        return view
+
+    @property
+    def writes(self) -> int:
+        """How many writing transactions were committed."""
+        return self._written.total
 
     @property
     def path(self) -> Path | None:
@@ -101,7 +128,10 @@ class Database:
         return engine
 
     def _connect(self) -> Connection:
-        return self.engine.connect()
+        connection = self.engine.connect()
+        if self._viewer is not None:
+            connection.execution_options(aero_viewer=self._viewer)
+        return connection
 
     def _answering(self) -> Connection:
         """Return a connection that works: one of the pool may have broken since."""
@@ -175,7 +205,7 @@ class Database:
             return result
 
         result = self.outages.repeat(once)
-        self.writes += 1
+        self._written.total += 1
         return result
 
     def now(self, tx: Connection) -> datetime:

@@ -11,7 +11,9 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    exists,
     literal,
+    not_,
     or_,
     select,
     true,
@@ -21,12 +23,14 @@ from aero.clock import isoformat
 from aero.db.models import (
     Data,
     DataVersion,
+    Flow,
     Function,
     Provenance,
     ProvenanceContribution,
     ProvenanceSource,
     VersionEdge,
 )
+from aero.db.sight import HIDDEN, columns_of, sees, visible
 from aero.error import InvalidValueError
 from aero.provenance.graph import Direction, Lineage
 from aero.types import Json
@@ -80,7 +84,8 @@ def lineage(
     """Return the whole ancestry, or impact, of a version.
 
     Upwards it follows records with `is_new`; downwards it follows all and marks
-    reproductions.
+    reproductions. It is whole whoever asks: of a version that the viewer does not see
+    there is a node, too, which says nothing but that it is `hidden`.
 
     Args:
         tx: The transaction to read in.
@@ -134,10 +139,18 @@ def _nodes(tx: Connection, keys: Sequence[int]) -> Iterator[tuple[int, Json]]:
     rows = {row.key: row for row in tx.execute(_VERSIONS, given)}
     makers = {row.key: row for row in tx.execute(_MAKERS, given)}
     downloads: dict[int, list[Any]] = {}
-    for row in tx.execute(_DOWNLOADS, given):
+    for row in tx.execute(_seen_downloads(tx), given):
         downloads.setdefault(row.key, []).append(row)
     for key in keys:
-        yield key, _node(rows[key], makers.get(key), downloads.get(key, []))
+        if not sees(tx, rows[key]):
+            yield key, {"id": rows[key].id, "hidden": True}
+            continue
+        maker = makers.get(key)
+        # The record of the run that made it is its flow's.
+        if maker is not None and not sees(tx, maker, "flow_"):
+            yield key, _node(tx, rows[key], None, [])
+        else:
+            yield key, _node(tx, rows[key], maker, downloads.get(key, []))
 
 
 _KEYS: Any = bindparam("keys", expanding=True)
@@ -145,7 +158,7 @@ _EDGES = select(VersionEdge.child, VersionEdge.parent, VersionEdge.reproduced).w
     VersionEdge.child.in_(_KEYS)
 )
 _VERSIONS = (
-    select(*DataVersion.__table__.c, Data.name)
+    select(*DataVersion.__table__.c, Data.name, *columns_of(Data, ""))
     .join(Data, Data.id == DataVersion.data_id)
     .where(DataVersion.key.in_(_KEYS))
 )
@@ -162,9 +175,12 @@ _MAKERS = (
         Function.id.label("function_id"),
         Function.name.label("function_name"),
         Function.source_sha256,
+        *columns_of(Function, "function_"),
+        *columns_of(Flow, "flow_"),
     )
     .join(ProvenanceContribution, and_(*_MADE))
     .join(Provenance, Provenance.id == ProvenanceContribution.provenance_id)
+    .join(Flow, Flow.id == Provenance.flow_id)
     .outerjoin(Function, Function.id == Provenance.function_id)
     .where(DataVersion.key.in_(_KEYS))
 )
@@ -190,7 +206,27 @@ def _downloading() -> Any:
 _DOWNLOADS = _downloading()
 
 
-def _node(row: Any, maker: Any, downloads: Sequence[Any]) -> Json:
+def _seen_downloads(tx: Connection) -> Any:
+    """Leave out what a run downloaded for outputs that the viewer does not see."""
+    seen = visible(tx, Data)
+    if not seen:
+        return _DOWNLOADS
+    other = ProvenanceContribution.__table__.alias("other")
+    made = DataVersion.__table__.alias("made")
+    unseen = (
+        select(other.c.name)
+        .join(made, made.c.id == other.c.version_id)
+        .join(Data, Data.id == made.c.data_id)
+        .where(
+            other.c.provenance_id == ProvenanceSource.provenance_id,
+            other.c.name == ProvenanceSource.name,
+            not_(and_(*seen)),
+        )
+    )
+    return _DOWNLOADS.where(~exists(unseen))
+
+
+def _node(tx: Connection, row: Any, maker: Any, downloads: Sequence[Any]) -> Json:
     sources = [_source(download) for download in downloads]
     node: Json = {
         "id": row.id,
@@ -216,12 +252,16 @@ def _node(row: Any, maker: Any, downloads: Sequence[Any]) -> Json:
         "provenance_id": maker.id,
     }
     if maker.function_id is not None:
-        node["function"] = {
-            "id": maker.function_id,
-            "name": maker.function_name,
-            "sha256": maker.source_sha256,
-        }
+        node["function"] = _function(maker, seen=sees(tx, maker, "function_"))
     return node
+
+
+def _function(maker: Any, *, seen: bool) -> Json:
+    return {
+        "id": maker.function_id if seen else None,
+        "name": maker.function_name if seen else HIDDEN,
+        "sha256": maker.source_sha256 if seen else None,
+    }
 
 
 def _source(download: Any) -> Json:

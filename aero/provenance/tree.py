@@ -14,7 +14,8 @@ def tree_lines(lineage: Lineage) -> Iterator[str]:
     Upwards the leaves are the sources, each with its URL and the full SHA-256 of the
     bytes that came from there. A version that several paths lead to is drawn in full
     once; elsewhere its line ends in "(above)". Downwards a version that was only
-    made again is marked "(reproduced)".
+    made again is marked "(reproduced)". Of one that its reader may not see there is
+    a line, and nothing else.
     """
     children = _children(lineage)
     drawn: set[str] = set()
@@ -29,7 +30,7 @@ def tree_lines(lineage: Lineage) -> Iterator[str]:
         drawn.add(version_id)
         yield f"{own}{_line(node)}{mark}"
         found = children.get(version_id, {})
-        sources = node["sources"] if lineage.direction == "up" else []
+        sources = node.get("sources", []) if lineage.direction == "up" else []
         for index, source in enumerate(sources, 1):
             last = index == len(sources) and not found
             yield from _source_lines(source, below, last=last)
@@ -53,6 +54,8 @@ def _children(lineage: Lineage) -> dict[str, dict[str, str]]:
 
 
 def _line(node: Json) -> str:
+    if "hidden" in node:
+        return f"(hidden)  version {node['id'][:_SHORT]}"
     line = f"{node['name']}@{node['version']}"
     if node["sha256"]:
         line += f"  sha256 {node['sha256'][:_SHORT]}"

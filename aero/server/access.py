@@ -55,6 +55,7 @@ NEEDS: Mapping[str, Scope | str | None] = {
     "GET /queue": Scope.READ,
     "GET /limit": Scope.READ,
     "GET /metrics": Scope.READ,
+    "GET /audit": Scope.ADMIN,
     "POST /hooks/s3": SIGNED,
     "POST /hooks/generic": SIGNED,
     "POST /data/notify": Scope.RUN,
@@ -71,6 +72,9 @@ NEEDS: Mapping[str, Scope | str | None] = {
     "POST /flow/{ref}/resume": Scope.WRITE,
     "POST /flow/{ref}/set": Scope.WRITE,
     "DELETE /flow/{ref}": Scope.WRITE,
+    "POST /data/{ref}/share": Scope.WRITE,
+    "POST /flow/{ref}/share": Scope.WRITE,
+    "POST /function/{ref}/share": Scope.WRITE,
     "POST /limit/{endpoint}": Scope.ADMIN,
     "POST /gc": Scope.ADMIN,
 }

@@ -44,7 +44,16 @@ def _refuse_unkept(given: Any) -> None:
             left += [(each, depth + 1) for each in value]
 
 
-class FlowBody(Body):
+class SharingBody(Body):
+    """Who sees a thing beside its owner: everybody, a group, or else nobody."""
+
+    public: bool = False
+    group: Annotated[
+        str | None, Field(description="One of which who asks is editor or admin")
+    ] = None
+
+
+class FlowBody(SharingBody):
     """A flow to register, with the names that the established client sends."""
 
     gc_endpoint: str = "local"
@@ -110,7 +119,7 @@ class FlowBody(Body):
         }
 
 
-class SourceBody(Body):
+class SourceBody(SharingBody):
     """A source to create."""
 
     name: str
@@ -160,7 +169,7 @@ class NoticeBody(Body):
     signed_url: str | None = None
 
 
-class FunctionBody(Body):
+class FunctionBody(SharingBody):
     """A function's plain source, as `register_function` makes it."""
 
     name: str

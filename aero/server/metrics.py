@@ -2,11 +2,12 @@
 
 A scrape asks four queries, whatever the workspace holds. Labels are few: the flows with
 the most runs have one of their own and the others share one, and a request is told by
-its route's pattern.
+its route's pattern. Flows that who asks may not see are among the others.
 """
 
 import threading
 import time
+from collections import Counter as Sums
 from collections.abc import Iterator, Sequence
 
 from prometheus_client import (
@@ -21,7 +22,9 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
 from aero.app import Aero
+from aero.db.queries import flows as flow_queries
 from aero.db.queries import overview
+from aero.db.session import Database
 from aero.error import DatabaseUnavailableError
 from aero.runs import presence
 from aero.types import Json, Step
@@ -48,7 +51,7 @@ class Metrics:
     def __init__(self, workspace: Aero) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
-        self._registry.register(_Workspace(workspace))
+        self._workspace = _Workspace(workspace)
         self._requests = Counter(
             "aero_http_requests",
             "Requests answered",
@@ -90,12 +93,29 @@ class Metrics:
             self._steps.labels(name, step["status"]).observe(step.get("seconds", 0.0))
             self._downloaded.inc(step.get("bytes", 0))
 
-    def text(self) -> bytes:
-        """Return all of it, as Prometheus reads it."""
-        return generate_latest(self._registry)
+    def text(self, db: Database) -> bytes:
+        """Return all of it, as Prometheus reads it.
+
+        Args:
+            db: The workspace's database, as who asks sees it.
+        """
+        scraped = CollectorRegistry()
+        scraped.register(_Scrape(self._workspace, db))
+        return generate_latest(scraped) + generate_latest(self._registry)
 
 
-class _Workspace(Collector):
+class _Scrape(Collector):
+    """One look at a workspace."""
+
+    def __init__(self, workspace: "_Workspace", db: Database) -> None:
+        self._workspace = workspace
+        self._db = db
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        return self._workspace.collect(self._db)
+
+
+class _Workspace:
     """Asks the database when it is scraped; says so where that does not answer."""
 
     def __init__(self, workspace: Aero) -> None:
@@ -104,8 +124,7 @@ class _Workspace(Collector):
         self._counts: Sequence[tuple[str | None, str, int]] = ()
         self._next = 0.0
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        db = self._workspace.db
+    def collect(self, db: Database) -> Iterator[GaugeMetricFamily]:
         try:
             with db.outages.impatient():
                 found = db.look(self._look)
@@ -140,8 +159,14 @@ class _Workspace(Collector):
             f"Runs kept, of the {FLOWS} flows with the most, and of all others",
             labels=["flow", "status"],
         )
-        for flow_id, status, count in self._counted(tx):
-            runs.add_metric([flow_id or OTHERS, status], count)
+        counted = self._counted(tx)
+        seen = flow_queries.seen_among(tx, {f for f, _, _ in counted if f is not None})
+        sums: Sums[tuple[str, str]] = Sums()
+        for flow_id, status, count in counted:
+            label = flow_id if flow_id is not None and flow_id in seen else OTHERS
+            sums[label, status] += count
+        for labels, count in sums.items():
+            runs.add_metric(labels, count)
         return runs
 
     def _counted(self, tx: Connection) -> Sequence[tuple[str | None, str, int]]:

@@ -16,7 +16,27 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")
 
 
-class Data(Answer):
+class Owned(Answer):
+    """What belongs to somebody, and who else sees it."""
+
+    owner: str
+    visibility: Annotated[str, Field(description="private, group or public")]
+    group: Annotated[str | None, Field(description="Whose members see it")]
+
+
+class Hidden(Answer):
+    """What is there, and not for who asks to see."""
+
+    hidden: bool
+
+
+class HiddenVersion(Hidden):
+    """A version of a Data that is not for who asks to see."""
+
+    id: str
+
+
+class Data(Owned):
     """A named product with versions 1..n; a source has a URL."""
 
     id: str
@@ -77,7 +97,7 @@ class FunctionArgs(Answer):
     endpoint: str
 
 
-class Flow(Answer):
+class Flow(Owned):
     """A standing rule: function, endpoint, inputs, outputs, kwargs and policy."""
 
     id: str
@@ -101,8 +121,8 @@ class Flow(Answer):
     priority: int
     max_running: int | None
     created_at: Moment
-    derived_from: list[Data]
-    contributed_to: list[Data]
+    derived_from: list[Data | Hidden]
+    contributed_to: list[Data | Hidden]
 
 
 class FlowOfData(Answer):
@@ -151,7 +171,7 @@ class SourceType(Answer):
     urls: list[str]
 
 
-class Function(Answer):
+class Function(Owned):
     """A registered function; without source it is known by its Globus id only."""
 
     id: str
@@ -190,6 +210,12 @@ class RunInput(Answer):
     version: int
 
 
+class HiddenInput(Hidden):
+    """An input of a run whose Data is not for who asks to see."""
+
+    name: str
+
+
 class Step(BaseModel):
     """A part of a run, with what was measured of it."""
 
@@ -214,14 +240,14 @@ class RunDetail(Run):
     log_tail: Annotated[
         str | None, Field(description="The last 64 KiB the function printed")
     ]
-    inputs: list[RunInput]
+    inputs: list[RunInput | HiddenInput]
     steps: list[RunStep]
 
 
 class Code(Answer):
     """The code that a run executed."""
 
-    id: str
+    id: str | None
     name: str
     source: str | None
     source_sha256: str | None
@@ -258,8 +284,8 @@ class Provenance(Answer):
     steps: list[Step]
     started_at: Moment
     finished_at: Moment
-    derived_from: list[NamedVersion]
-    contributed_to: list[MadeVersion]
+    derived_from: list[NamedVersion | HiddenVersion]
+    contributed_to: list[MadeVersion | HiddenVersion]
     sources: list[Download]
 
 
@@ -311,8 +337,8 @@ class InputState(Answer):
     """What an input has, and what of it was used."""
 
     name: str
-    data_id: str
-    data_name: str
+    data_id: str | None
+    data_name: str | None
     pinned: int | None
     latest: int | None
     consumed: int | None
@@ -436,3 +462,13 @@ class Limit(Answer):
     max_running: int | None
     running: int
     waiting: int
+
+
+class Change(Answer):
+    """An entry of the audit log."""
+
+    id: str
+    at: Moment
+    who: str
+    what: Annotated[str, Field(description="Method and route, or the command")]
+    about: Annotated[Record, Field(description="What was named, and the ids it was")]

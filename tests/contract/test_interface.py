@@ -28,12 +28,15 @@ from tests.conftest import Publisher
 
 NOT_OVER_HTTP = {
     "acting_as",
+    "add_member",
     "busy",
     "create_token",
     "distrust_version",
     "doctor",
+    "list_members",
     "list_tokens",
     "open_version",
+    "remove_member",
     "revoke_token",
     "start",
     "stop",
@@ -345,6 +348,53 @@ def test_an_ambiguous_name_lists_the_candidates(
     with pytest.raises(AmbiguousError) as caught:
         workspace.get_data("cases")
     assert len(caught.value.candidates) == 2
+
+
+def test_sharing_and_who_did_it(workspace: Any, cases: Any, loud: Any) -> None:
+    seen = {"private": {}, "group": {"group": "lab"}, "public": {"public": True}}
+    things = {
+        "data": (cases["id"], workspace.get_data),
+        "flow": (loud["id"], lambda ref: workspace.get_flow(ref, inputs_only=False)),
+        "function": (loud["function_id"], workspace.get_function),
+    }
+    for kind, (ref, get) in things.items():
+        record = get(ref)
+        assert (record["visibility"], record["group"]) == ("private", None)
+        owner = record["owner"]
+        for visibility, asked in seen.items():
+            shared = workspace.share(kind, ref, **asked)
+            assert shared == get(ref)
+            assert shared["visibility"] == visibility
+            assert (shared["group"], shared["owner"]) == (asked.get("group"), owner)
+    log = list(workspace.audit())
+    assert len([e for e in log if e["about"].get("visibility")]) == 9
+    assert {e["who"] for e in log} == {owner}
+    assert log[0]["about"]["ids"] == [loud["function_id"]]
+    assert log == sorted(log, key=lambda e: e["at"], reverse=True)
+    for wrong in ({"public": True, "group": "lab"}, {"group": ""}, {"public": 1}):
+        with pytest.raises((InvalidValueError, InvalidTypeError)):
+            workspace.share("data", cases["id"], **wrong)
+    with pytest.raises(InvalidValueError, match="cannot be shared"):
+        workspace.share("run", cases["id"])
+    with pytest.raises(NotFoundError, match="There is no Data 'nothing'"):
+        workspace.share("data", "nothing")
+
+
+def test_what_is_made_is_shared_as_asked(workspace: Any, publisher: Publisher) -> None:
+    made = workspace.create_source(
+        "seen", publisher.publish("seen.csv", "x"), public=True
+    )
+    function = workspace.register_function(shout, group="lab")
+    assert workspace.get_function(function)["group"] == "lab"
+    assert workspace.register_function(shout) == function
+    assert workspace.get_function(function)["visibility"] == "group"
+    flow = workspace.register_flow(
+        "local", function, {"cases": {"id": "seen"}}, {"loud": {}}, group="lab"
+    )
+    [data] = flow["contributed_to"]
+    assert (flow["group"], data["group"]) == ("lab", "lab")
+    assert workspace.get_flow(made["flow_id"], inputs_only=False)["group"] is None
+    assert (made["visibility"], made["group"]) == ("public", None)
 
 
 def test_housekeeping(workspace: Any, loud: Any) -> None:

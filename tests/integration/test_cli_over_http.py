@@ -27,6 +27,7 @@ NOT_READING = {
     "delete-flows",
     "demo",
     "doctor",
+    "group",
     "logout",
     "pause",
     "register",
@@ -35,6 +36,7 @@ NOT_READING = {
     "run",
     "serve",
     "set",
+    "share",
     "work",
 }
 READING = {
@@ -56,6 +58,7 @@ READING = {
     "status": ["status"],
     "limit": ["limit"],
     "gc": ["gc --dry-run"],
+    "audit": ["audit", "audit --limit 1"],
 }
 
 
@@ -85,6 +88,8 @@ def app(
             description="copies",
         )
         made.set_limit("local", 3)
+        made.share("data", "cases", group="lab")
+        made.share("flow", "copies", public=True)
         made.run_until_idle()
         yield made
 
@@ -119,6 +124,7 @@ def test_commands_print_the_same_over_http(
         assert mine == its, command
     # What was compared was not nothing.
     assert [len(here[c]) for c in ("list", "runs", "types")] == [3, 2, 1]
+    assert len(here["audit"]) == 2
     assert here["logs " + run]["log_tail"] == "copying\n"
 
 

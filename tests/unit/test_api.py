@@ -119,7 +119,7 @@ def test_the_signatures_are_those_of_the_older_client():
     added = {n for n, p in flow.items() if p.kind is p.KEYWORD_ONLY}
     assert added == {
         *("cron", "timezone", "retries", "timeout", "priority", "max_running"),
-        *("tags", "storage", "exist_ok"),
+        *("tags", "storage", "exist_ok", "public", "group"),
     }
     source = inspect.signature(api.create_source).parameters
     assert list(source)[:12] == [
@@ -316,8 +316,8 @@ def test_what_waits_is_said_once_on_stderr(inline, url, capsys):
 
 
 def test_options_of_globus_compute_are_ignored_with_a_warning(inline):
-    with pytest.warns(UserWarning, match="were ignored") as caught:
-        first = api.register_function(clean, public=True, description="d")
+    with pytest.warns(UserWarning, match="was ignored") as caught:
+        first = api.register_function(clean, endpoint="there", description="d")
     assert caught[0].filename == __file__
     assert api.register_function(clean, endpoint="local") == first
 

@@ -114,11 +114,17 @@ def test_data_key_by_key(app, publisher):
         "available_versions": 0,
         "tags": ["a", "b"],
         "created_at": SHOWN,
+        "owner": app.owner,
+        "visibility": "private",
+        "group": None,
     }
 
 
-def test_a_provenance_record_shows_code_or_where_it_is_known():
-    code = records._code
+def test_a_provenance_record_shows_code_or_where_it_is_known(sqlite_app):
+    def code(row):
+        with sqlite_app.db.read() as tx:
+            return records._code(tx, row)
+
     assert code(None) is None
     row = SimpleNamespace(id="f", name="n", source="def n(): ...", source_sha256="ff")
     assert code(row)["code"] == "source"

@@ -1,7 +1,7 @@
 """The tables, one module for each thing they describe."""
 
 from aero.db.base import Base
-from aero.db.models.access import Audit, Token
+from aero.db.models.access import Audit, Membership, Token
 from aero.db.models.data import (
     Data,
     DataTag,
@@ -34,6 +34,7 @@ __all__ = [
     "FlowOutput",
     "Function",
     "FunctionRegistration",
+    "Membership",
     "Provenance",
     "ProvenanceContribution",
     "ProvenanceDerivation",

@@ -1,9 +1,9 @@
-"""Who may use the workspace over HTTP, and what they changed."""
+"""Who may use the workspace, and what they changed."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index
+from sqlalchemy import CheckConstraint, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from aero.db.base import Base, IdKey, Sha256
@@ -25,8 +25,21 @@ class Token(Base):
     revoked_at: Mapped[datetime | None]
 
 
+class Membership(Base):
+    """What role somebody has in a static group."""
+
+    __tablename__ = "membership"
+    __table_args__ = (
+        CheckConstraint("role IN ('viewer', 'editor', 'admin')", name="role"),
+    )
+
+    group_id: Mapped[str] = mapped_column(primary_key=True)
+    member: Mapped[str] = mapped_column(primary_key=True, index=True)
+    role: Mapped[str]
+
+
 class Audit(Base):
-    """A change made over HTTP: who made it, by which request, and of what."""
+    """A change: who made it, by which request or command, and of what."""
 
     __tablename__ = "audit"
     __table_args__ = (Index(None, "at", "id"),)

@@ -13,19 +13,19 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from aero.db.base import Base, Id, IdKey, Sha256
+from aero.db.models.shared import Shared, conditions
 
 # SQLite gives out rowids only to a column declared INTEGER.
 _Key = BigInteger().with_variant(Integer(), "sqlite")
 
 
-class Data(Base):
+class Data(Shared, Base):
     """A named product with versions 1..n; a source is Data with a URL."""
 
     __tablename__ = "data"
-    __table_args__ = (Index(None, "created_at", "id"),)
+    __table_args__ = (Index(None, "created_at", "id"), *conditions())
 
     id: Mapped[IdKey]
-    owner: Mapped[str]
     name: Mapped[str] = mapped_column(index=True)
     url: Mapped[str | None]
     description: Mapped[str]

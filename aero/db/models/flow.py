@@ -7,11 +7,12 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from aero.db.base import Base, Id, IdKey, Sha256, only
+from aero.db.models.shared import Shared, conditions
 
 LIVING = only("deleted_at IS NULL")
 
 
-class Flow(Base):
+class Flow(Shared, Base):
     """Function + endpoint + inputs + outputs + kwargs + policy.
 
     `kwargs` is a dict, or for a sweep the list of them, one per task.
@@ -26,10 +27,10 @@ class Flow(Base):
             info=LIVING,
         ),
         Index(None, "created_at", "id"),
+        *conditions(),
     )
 
     id: Mapped[IdKey]
-    owner: Mapped[str]
     function_id: Mapped[Id | None] = mapped_column(
         ForeignKey("function.id"), index=True
     )

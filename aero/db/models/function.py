@@ -6,16 +6,16 @@ from sqlalchemy import ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from aero.db.base import Base, Id, IdKey, Sha256
+from aero.db.models.shared import Shared, conditions
 
 
-class Function(Base):
+class Function(Shared, Base):
     """A registered user function, or one known only by its Globus id."""
 
     __tablename__ = "function"
-    __table_args__ = (UniqueConstraint("owner", "source_sha256"),)
+    __table_args__ = (UniqueConstraint("owner", "source_sha256"), *conditions())
 
     id: Mapped[IdKey]
-    owner: Mapped[str]
     name: Mapped[str]
     source: Mapped[str | None]
     source_sha256: Mapped[Sha256 | None]

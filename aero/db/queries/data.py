@@ -6,7 +6,17 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Integer, bindparam, func, insert, or_, select, tuple_
+from sqlalchemy import (
+    Connection,
+    Integer,
+    and_,
+    bindparam,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+)
 
 from aero.db.models import (
     Data,
@@ -20,6 +30,7 @@ from aero.db.models import (
     Tag,
 )
 from aero.db.queries.common import by_key, insert_all, insert_ignore
+from aero.db.sight import columns_of, visible
 
 PREFIX = 8
 
@@ -42,7 +53,8 @@ def find(tx: Connection, ref: str, limit: int) -> Sequence[Any]:
         rows = _in_range(tx, Data, within, limit)
         if rows:
             return rows
-    return tx.execute(_BY_NAME, {"name": ref, "most": limit}).all()
+    named = _BY_NAME.where(*visible(tx, Data))
+    return tx.execute(named, {"name": ref, "most": limit}).all()
 
 
 _MOST: Any = bindparam("most", type_=Integer())
@@ -71,7 +83,8 @@ def _in_range(
 ) -> Sequence[Any]:
     least, greatest = within
     values = {"least": least, "greatest": greatest, "most": limit}
-    return tx.execute(_ranging(model), values).all()
+    statement = _ranging(model).where(*visible(tx, model))
+    return tx.execute(statement, values).all()
 
 
 def find_flows(tx: Connection, ref: str, limit: int) -> Sequence[Any]:
@@ -85,19 +98,23 @@ def find_flows(tx: Connection, ref: str, limit: int) -> Sequence[Any]:
         if rows:
             return rows
     columns = select(*Flow.__table__.c).where(Flow.deleted_at.is_(None)).limit(limit)
-    by_function = select(Function.id).where(Function.name == ref)
+    # A name that is not to be seen finds nothing, either.
+    by_function = select(Function.id).where(
+        Function.name == ref, *visible(tx, Function)
+    )
     by_output = (
         select(FlowOutput.flow_id)
         .join(Data, Data.id == FlowOutput.data_id)
-        .where(or_(Data.name == ref, FlowOutput.name == ref))
+        .where(or_(and_(Data.name == ref, *visible(tx, Data)), FlowOutput.name == ref))
     )
     return tx.execute(
         columns.where(
+            *visible(tx, Flow),
             or_(
                 Flow.description == ref,
                 Flow.function_id.in_(by_function),
                 Flow.id.in_(by_output),
-            )
+            ),
         ).order_by(Flow.created_at, Flow.id)
     ).all()
 
@@ -163,7 +180,7 @@ def page_of(
     *where: Any,
     offset: int = 0,
 ) -> Sequence[Any]:
-    """Return a page of any table by (time, id), newest first."""
+    """Return a page of a table by (time, id), newest first."""
     statement = select(*model.__table__.c).where(*where)
     if after is not None:
         statement = statement.where(tuple_(moment, model.id) < after)
@@ -185,7 +202,7 @@ def versions_page(
 
 def search(tx: Connection, words: Sequence[str], limit: int) -> Sequence[Any]:
     """Return the Data in which every word occurs: name, description, url or tag."""
-    statement = select(*Data.__table__.c)
+    statement = select(*Data.__table__.c).where(*visible(tx, Data))
     for word in words:
         like = (
             "%"
@@ -211,10 +228,13 @@ def search(tx: Connection, words: Sequence[str], limit: int) -> Sequence[Any]:
 
 
 def types(tx: Connection, name: str | None = None) -> Sequence[Any]:
-    """Return the source types, with their Data."""
-    statement = select(
-        SourceType.id, SourceType.name, SourceType.data_id, Data.description
-    ).join(Data, Data.id == SourceType.data_id)
+    """Return the source types, with their Data and whose they are."""
+    statement = (
+        select(SourceType.id, SourceType.name, SourceType.data_id, Data.description)
+        .add_columns(*columns_of(Data, ""))
+        .join(Data, Data.id == SourceType.data_id)
+        .where(*visible(tx, Data))
+    )
     if name is not None:
         statement = statement.where(SourceType.name == name)
     return tx.execute(statement.order_by(SourceType.name)).all()
@@ -232,13 +252,20 @@ def type_urls(tx: Connection, type_ids: Collection[str]) -> dict[str, list[str]]
     return found
 
 
-def type_of_key(tx: Connection, object_key: str) -> str | None:
-    """Return the name of the type that has registered this key."""
+def type_known(tx: Connection, name: str) -> bool:
+    """Whether there is a source type of that name, whoever sees it."""
+    own = select(SourceType.id).where(SourceType.name == name)
+    return tx.execute(own).first() is not None
+
+
+def type_of_key(tx: Connection, object_key: str) -> Any:
+    """Return the type that has registered this key: its name, and whose it is."""
     return tx.execute(
-        select(SourceType.name)
+        select(SourceType.name, *columns_of(Data, ""))
         .join(SourceUrl, SourceUrl.type_id == SourceType.id)
+        .join(Data, Data.id == SourceType.data_id)
         .where(SourceUrl.object_key == object_key)
-    ).scalar_one_or_none()
+    ).one_or_none()
 
 
 def add_type(tx: Connection, name: str, data_id: str) -> str:

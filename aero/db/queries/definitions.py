@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from aero.db.models import Data, Flow, FlowInput, FlowOutput, Function
+from aero.db.sight import columns_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,9 @@ class FlowDefinition:
     timeout: float | None
     outputs: dict[str, Any]
     fetch: dict[str, bool]
+    function_owner: str | None = None
+    function_visibility: str | None = None
+    function_group_id: str | None = None
 
     def task_kwargs(self, task: int) -> dict[str, Any]:
         """Return the kwargs of one task."""
@@ -66,6 +70,7 @@ def load(tx: Connection, flow_ids: Collection[str]) -> dict[str, FlowDefinition]
             Flow.policy,
             Flow.retries,
             Flow.timeout,
+            *columns_of(Function, "function_"),
         )
         .outerjoin(Function, Function.id == Flow.function_id)
         .where(Flow.id.in_(ids))

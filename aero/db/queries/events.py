@@ -29,6 +29,7 @@ from aero.db.models import (
     SourceUrl,
 )
 from aero.db.queries.common import is_status
+from aero.db.sight import columns_of, visible
 from aero.types import PolicyEnum, RunStatus
 
 _INGESTS = (
@@ -37,10 +38,11 @@ _INGESTS = (
 )
 
 
-def ingested(tx: Connection, data_id: str | None = None) -> Sequence[Any]:
+def ingested(tx: Connection, data_id: str | None = None, *where: Any) -> Sequence[Any]:
     """Return every URL or pattern that a living flow ingests: of one Data, or of all.
 
-    Rows have data_id, name, no_copy, first_url (the Data's), flow_id, url and typed.
+    Rows have data_id, name, no_copy, first_url (the Data's), flow_id, url and typed,
+    and whose Data and flow are, named data_... and flow_...
     """
     of_flow = (
         Data.id.label("data_id"),
@@ -48,6 +50,8 @@ def ingested(tx: Connection, data_id: str | None = None) -> Sequence[Any]:
         Data.no_copy,
         Data.url.label("first_url"),
         Flow.id.label("flow_id"),
+        *columns_of(Data, "data_"),
+        *columns_of(Flow, "flow_"),
     )
     typed = (
         select(*of_flow, SourceUrl.url, literal(1).label("typed"))
@@ -61,11 +65,18 @@ def ingested(tx: Connection, data_id: str | None = None) -> Sequence[Any]:
         *(
             side.join(FlowOutput, FlowOutput.data_id == Data.id)
             .join(Flow, Flow.id == FlowOutput.flow_id)
-            .where(*_INGESTS, *([] if data_id is None else [Data.id == data_id]))
+            .where(
+                *_INGESTS, *where, *([] if data_id is None else [Data.id == data_id])
+            )
             for side in (typed, plain)
         )
     )
     return tx.execute(found).all()
+
+
+def seen(tx: Connection, data_id: str | None = None) -> Sequence[Any]:
+    """Likewise, as far as the viewer sees both the Data and the flow."""
+    return ingested(tx, data_id, *visible(tx, Data), *visible(tx, Flow))
 
 
 def type_of_data(tx: Connection, data_id: str) -> str | None:

@@ -24,11 +24,13 @@ from aero.db.models import (
     Flow,
     FlowInput,
     FlowOutput,
+    Function,
     ProvenanceDerivation,
     Run,
     RunInput,
 )
 from aero.db.queries.common import by_key, is_status
+from aero.db.sight import columns_of, visible
 from aero.types import PolicyEnum, RunStatus
 
 _IDS: Any = bindparam("ids", expanding=True)
@@ -89,6 +91,31 @@ _RULES = select(
 def get(tx: Connection, flow_id: str) -> Row[Any] | None:
     """Return a flow's whole row."""
     return tx.execute(select(*Flow.__table__.c).where(Flow.id == flow_id)).one_or_none()
+
+
+def with_function(tx: Connection, flow_id: str) -> Row[Any] | None:
+    """Return a flow's whole row, and whose its function is as `function_...`."""
+    own = select(*Flow.__table__.c, *columns_of(Function, "function_"))
+    return tx.execute(
+        own.outerjoin(Function, Function.id == Flow.function_id).where(
+            Flow.id == flow_id
+        )
+    ).one_or_none()
+
+
+def get_many(tx: Connection, flow_ids: Collection[str]) -> list[Row[Any]]:
+    """Return flows' whole rows, of deleted ones too, by id."""
+    own = select(*Flow.__table__.c).where(Flow.id.in_(list(flow_ids)))
+    return list(tx.execute(own.order_by(Flow.id)))
+
+
+def seen_among(tx: Connection, flow_ids: Collection[str]) -> Collection[str]:
+    """Return which of these flows the viewer sees, deleted ones too."""
+    seen = visible(tx, Flow)
+    if not seen:
+        return flow_ids
+    own = select(Flow.id).where(Flow.id.in_(list(flow_ids)), *seen)
+    return set(tx.execute(own).scalars())
 
 
 def candidates(tx: Connection, flow_ids: Collection[str]) -> list[Candidate]:
@@ -247,8 +274,8 @@ def due(tx: Connection, now: datetime, limit: int) -> list[Row[Any]]:
 
 
 def next_due(tx: Connection) -> datetime | None:
-    """Return when the next flow is due."""
-    return tx.execute(_NEXT_DUE).scalar_one()
+    """Return when the next flow is due, of those the viewer sees."""
+    return tx.execute(_NEXT_DUE.where(*visible(tx, Flow))).scalar_one()
 
 
 _NEXT_DUE = select(func.min(Flow.next_due)).where(
@@ -264,13 +291,17 @@ def set_values(tx: Connection, flow_id: str, **values: Any) -> None:
 _SET = by_key(Flow, Flow.id)
 
 
-def producers(tx: Connection, data_ids: Iterable[str]) -> list[Row[Any]]:
+def producers(tx: Connection, data_ids: Iterable[str], *where: Any) -> list[Row[Any]]:
     """Return (data_id, flow_id) of the living flows that write these Data."""
     return list(
         tx.execute(
             select(FlowOutput.data_id, FlowOutput.flow_id)
             .join(Flow, Flow.id == FlowOutput.flow_id)
-            .where(FlowOutput.data_id.in_(list(data_ids)), Flow.deleted_at.is_(None))
+            .where(
+                FlowOutput.data_id.in_(list(data_ids)),
+                Flow.deleted_at.is_(None),
+                *where,
+            )
         )
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from aero.db.models import Function
-from aero.db.queries.common import insert_ignore
+from aero.db.queries.common import by_key, insert_ignore
 
 
 def get_many(tx: Connection, ids: Collection[str]) -> dict[str, Any]:
@@ -25,3 +25,11 @@ def add(tx: Connection, row: Mapping[str, Any]) -> str:
         )
     found: str = tx.execute(select(Function.id).where(same)).scalar_one()
     return found
+
+
+def set_values(tx: Connection, function_id: str, **values: Any) -> None:
+    """Set columns of one function."""
+    tx.execute(_SET, {"key_id": function_id, **values})
+
+
+_SET = by_key(Function, Function.id)

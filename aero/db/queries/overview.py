@@ -15,17 +15,22 @@ from sqlalchemy import (
 
 from aero.db.models import Flow, Run
 from aero.db.queries.common import is_status
+from aero.db.sight import visible
 from aero.types import RunStatus
 
 _PENDING = is_status(RunStatus.PENDING)
 
 
 def waiting(tx: Connection, now: datetime, endpoints: Collection[str]) -> int:
-    """Return how many runs could start now, those of flows that are due included."""
+    """Return how many runs could start now, those of flows that are due included.
+
+    Of flows that the viewer does not see, none.
+    """
     served = (
         Flow.enabled.is_(True),
         Flow.deleted_at.is_(None),
         Flow.endpoint.in_(list(endpoints)),
+        *visible(tx, Flow),
     )
     pending = (
         select(func.count())
@@ -82,13 +87,14 @@ _RUNS_BY_FLOW = _runs_by_flow()
 
 
 def next_due(tx: Connection) -> Any:
-    """Return `next_due` and `id` of the flow that is due next, if any."""
+    """Return `next_due` and `id` of the flow that is due next and seen, if any."""
     return tx.execute(
         select(Flow.next_due, Flow.id)
         .where(
             Flow.next_due.is_not(None),
             Flow.enabled.is_(True),
             Flow.deleted_at.is_(None),
+            *visible(tx, Flow),
         )
         .order_by(Flow.next_due, Flow.id)
         .limit(1)

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select
 
 from aero.db.models import (
+    Data,
     DataVersion,
     Provenance,
     ProvenanceContribution,
@@ -13,6 +14,7 @@ from aero.db.models import (
     ProvenanceSource,
 )
 from aero.db.queries.common import insert_all
+from aero.db.sight import columns_of
 
 
 def add(
@@ -52,15 +54,17 @@ def of_run(tx: Connection, run_id: str) -> Row[Any] | None:
 
 
 def used_versions(tx: Connection, ids: Collection[str]) -> list[Row[Any]]:
-    """Return the versions that records used, by record and input name."""
+    """Return the versions that records used, and whose, by record and input name."""
     return list(
         tx.execute(
             select(
                 ProvenanceDerivation.provenance_id,
                 ProvenanceDerivation.name,
                 *DataVersion.__table__.c,
+                *columns_of(Data, ""),
             )
             .join(DataVersion, DataVersion.id == ProvenanceDerivation.version_id)
+            .join(Data, Data.id == DataVersion.data_id)
             .where(ProvenanceDerivation.provenance_id.in_(list(ids)))
             .order_by(ProvenanceDerivation.provenance_id, ProvenanceDerivation.name)
         )
@@ -68,7 +72,7 @@ def used_versions(tx: Connection, ids: Collection[str]) -> list[Row[Any]]:
 
 
 def made_versions(tx: Connection, ids: Collection[str]) -> list[Row[Any]]:
-    """Return the versions that records contributed to, by record and output name."""
+    """Return the versions that records made, and whose, by record and output name."""
     return list(
         tx.execute(
             select(
@@ -76,8 +80,10 @@ def made_versions(tx: Connection, ids: Collection[str]) -> list[Row[Any]]:
                 ProvenanceContribution.name,
                 ProvenanceContribution.is_new,
                 *DataVersion.__table__.c,
+                *columns_of(Data, ""),
             )
             .join(DataVersion, DataVersion.id == ProvenanceContribution.version_id)
+            .join(Data, Data.id == DataVersion.data_id)
             .where(ProvenanceContribution.provenance_id.in_(list(ids)))
             .order_by(ProvenanceContribution.provenance_id, ProvenanceContribution.name)
         )

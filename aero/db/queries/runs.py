@@ -21,6 +21,7 @@ from sqlalchemy import (
 from aero.db.base import UtcDateTime
 from aero.db.changes import Topic, tell
 from aero.db.models import (
+    Data,
     DataVersion,
     Flow,
     Run,
@@ -29,6 +30,7 @@ from aero.db.models import (
     RunTrigger,
 )
 from aero.db.queries.common import by_key, ignoring, insert_all, is_status
+from aero.db.sight import columns_of, visible
 from aero.types import RunStatus
 
 Slot = tuple[str, int, str]
@@ -181,6 +183,25 @@ def inputs(tx: Connection, run_ids: Collection[str]) -> list[Row[Any]]:
     return list(tx.execute(_INPUTS, {"ids": list(run_ids)}))
 
 
+def shown_inputs(tx: Connection, run_id: str) -> list[Row[Any]]:
+    """Return the inputs of a run by name: data_id, version, and whose the Data are."""
+    return list(tx.execute(_SHOWN_INPUTS, {"id": run_id}))
+
+
+_SHOWN_INPUTS = (
+    select(
+        RunInput.name,
+        DataVersion.data_id,
+        DataVersion.version,
+        *columns_of(Data, ""),
+    )
+    .join(DataVersion, DataVersion.id == RunInput.version_id)
+    .join(Data, Data.id == DataVersion.data_id)
+    .where(RunInput.run_id == bindparam("id"))
+    .order_by(RunInput.name)
+)
+
+
 def record_steps(
     tx: Connection, run_id: str, attempt: int, steps: Sequence[Mapping[str, Any]]
 ) -> None:
@@ -257,27 +278,36 @@ def waiting(
 ) -> tuple[int, int, datetime | None]:
     """Return what is not idle: (RUNNING, startable PENDING, their earliest start).
 
-    PENDING runs of paused flows and of endpoints not served here do not count.
+    PENDING runs of paused flows and of endpoints not served here do not count, nor
+    does what the viewer does not see.
     """
-    found = tx.execute(_WAITING, {"endpoints": list(endpoints)}).one()
+    seen = visible(tx, Run)
+    statement = _waiting(*seen) if seen else _WAITING
+    found = tx.execute(statement, {"endpoints": list(endpoints)}).one()
     return tuple(found)
 
 
-_WAITING = (
-    select(
-        select(func.count()).where(_RUNNING).scalar_subquery(),
-        func.count(),
-        func.min(Run.not_before),
+def _waiting(*seen: Any) -> Any:
+    running = select(func.count()).select_from(Run).where(_RUNNING, *seen)
+    return (
+        select(
+            running.correlate(None).scalar_subquery(),
+            func.count(),
+            func.min(Run.not_before),
+        )
+        .select_from(Run)
+        .join(Flow, Flow.id == Run.flow_id)
+        .where(
+            _PENDING,
+            Flow.enabled.is_(True),
+            Flow.deleted_at.is_(None),
+            Flow.endpoint.in_(bindparam("endpoints", expanding=True)),
+            *seen,
+        )
     )
-    .select_from(Run)
-    .join(Flow, Flow.id == Run.flow_id)
-    .where(
-        _PENDING,
-        Flow.enabled.is_(True),
-        Flow.deleted_at.is_(None),
-        Flow.endpoint.in_(bindparam("endpoints", expanding=True)),
-    )
-)
+
+
+_WAITING = _waiting()
 
 
 def next_start(tx: Connection, now: datetime) -> datetime | None:
@@ -291,9 +321,19 @@ _NEXT_START = select(func.min(Run.not_before)).where(
 
 
 def counts(tx: Connection) -> dict[str, int]:
-    """Return the number of runs by status."""
-    rows = tx.execute(select(Run.status, func.count()).group_by(Run.status))
+    """Return the number of runs by status, of those the viewer sees."""
+    counted = select(Run.status, func.count()).where(*visible(tx, Run))
+    rows = tx.execute(counted.group_by(Run.status))
     return {status: count for status, count in rows}  # noqa: C416 -- rows, not pairs
+
+
+def seen_among(tx: Connection, run_ids: Collection[str]) -> Collection[str]:
+    """Return which of these runs the viewer sees."""
+    seen = visible(tx, Run)
+    if not seen:
+        return run_ids
+    own = select(Run.id).where(Run.id.in_(list(run_ids)), *seen)
+    return set(tx.execute(own).scalars())
 
 
 def any_pending(tx: Connection) -> bool:

@@ -1,4 +1,4 @@
-"""Static tokens, and the log of changes."""
+"""Static tokens."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, or_, select, update
 
-from aero.db.models import Audit, Token
-from aero.db.queries.common import insert_all, insert_ignore
+from aero.db.models import Token
+from aero.db.queries.common import insert_all
 
 
 def add(tx: Connection, row: Mapping[str, Any]) -> None:
@@ -43,14 +43,3 @@ def note_use(tx: Connection, token_id: str, now: datetime, since: timedelta) -> 
     """Store that a token was used now, unless it is stored within `since`."""
     old = or_(Token.last_used_at.is_(None), Token.last_used_at <= now - since)
     tx.execute(update(Token).where(Token.id == token_id, old).values(last_used_at=now))
-
-
-def log(tx: Connection, row: Mapping[str, Any]) -> None:
-    """Insert an entry of the audit log, unless it is there."""
-    tx.execute(insert_ignore(tx, Audit), [dict(row)])
-
-
-def logged(tx: Connection) -> list[Row[Any]]:
-    """Return the audit log, newest first."""
-    newest = (Audit.at.desc(), Audit.id)
-    return list(tx.execute(select(*Audit.__table__.c).order_by(*newest)))

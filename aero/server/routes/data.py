@@ -174,6 +174,14 @@ def get_file(
     return file_answer(workspace, workspace.get_version(ref, number), request)
 
 
+@router.post(
+    "/{ref}/share", responses=documented(404, 409), response_model=schemas.Data
+)
+def share(workspace: Workspace, ref: Ref, body: bodies.SharingBody) -> Any:
+    """Say who sees a Data and its versions beside its owner."""
+    return workspace.share("data", ref, public=body.public, group=body.group)
+
+
 @router.get(
     "/{ref}/lineage", responses=documented(404, 409), response_model=schemas.Lineage
 )
@@ -205,5 +213,5 @@ def get_flows(workspace: Workspace, ref: Ref) -> Any:
     response_model=list[schemas.FlowOfData],
 )
 def delete_flows(workspace: Workspace, ref: Ref) -> Any:
-    """Delete the flows that use or make a Data; versions and provenance stay."""
+    """Delete the flows that use or make a Data, all or none; versions stay."""
     return workspace.delete_data_flows(ref)

@@ -44,6 +44,8 @@ def register(
         "priority": body.priority,
         "max_running": body.max_running,
         "tags": body.tags or [],
+        "public": body.public,
+        "group": body.group,
         "exist_ok": body.exist_ok,
         "idempotency_key": idempotency_key,
     }
@@ -97,6 +99,14 @@ def resume(workspace: Workspace, ref: Ref) -> Any:
 def set_flow(workspace: Workspace, ref: Ref, body: bodies.FlowChanges) -> Any:
     """Change the priority of a flow, or how many of its runs may run at once."""
     return workspace.set_flow(ref, **body.model_dump(exclude_unset=True))
+
+
+@router.post(
+    "/{ref}/share", responses=documented(404, 409), response_model=schemas.Flow
+)
+def share(workspace: Workspace, ref: Ref, body: bodies.SharingBody) -> Any:
+    """Say who sees a flow and its runs beside its owner; its Data are not meant."""
+    return workspace.share("flow", ref, public=body.public, group=body.group)
 
 
 @router.post(

@@ -19,7 +19,9 @@ Ref = Annotated[str, Path(description="Id, or unique prefix of it"), DECODED]
 def register(workspace: Workspace, body: bodies.FunctionBody) -> Any:
     """Store a function's plain source, which is never run here."""
     source = given_source(body.name, body.source, body.python_version)
-    function_id = workspace.register_source(source, body.description)
+    function_id = workspace.register_source(
+        source, body.description, public=body.public, group=body.group
+    )
     return workspace.get_function(function_id)
 
 
@@ -30,3 +32,11 @@ def get_function(
 ) -> Any:
     """Get a function with its source."""
     return workspace.get_function(ref)
+
+
+@router.post(
+    "/{ref}/share", responses=documented(404, 409), response_model=schemas.Function
+)
+def share(workspace: Workspace, ref: Ref, body: bodies.SharingBody) -> Any:
+    """Say who sees a function, and so may use it, beside its owner."""
+    return workspace.share("function", ref, public=body.public, group=body.group)

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
 
+from aero.server.dependencies import Workspace
 from aero.server.metrics import MEDIA_TYPE, Metrics
 from aero.server.problems import documented
 
@@ -15,7 +16,7 @@ router = APIRouter(tags=["health"])
     responses=documented(),
     summary="Get metrics",
 )
-def metrics(request: Request) -> Response:
+def metrics(request: Request, workspace: Workspace) -> Response:
     """Get what is counted, as text that Prometheus reads."""
     found: Metrics = request.app.state.metrics
-    return Response(found.text(), media_type=MEDIA_TYPE)
+    return Response(found.text(workspace.db), media_type=MEDIA_TYPE)

@@ -4,10 +4,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 
+from aero import query
 from aero.server import bodies, schemas
 from aero.server.dependencies import Workspace
+from aero.server.paging import Paged
 from aero.server.paths import DECODED
-from aero.server.problems import documented
+from aero.server.problems import LISTED, documented
 
 router = APIRouter(tags=["workspace"])
 
@@ -42,3 +44,9 @@ def list_limits(workspace: Workspace) -> Any:
 def set_limit(workspace: Workspace, endpoint: Endpoint, body: bodies.LimitBody) -> Any:
     """Let at most so many runs of an endpoint run at once, or any number."""
     return workspace.set_limit(endpoint, body.max_running)
+
+
+@router.get("/audit", responses=LISTED, response_model=list[schemas.Change])
+def audit(paged: Paged) -> Any:
+    """List who changed what, and when, newest first."""
+    return paged.read(query.audit_page)

@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from datetime import timedelta
 from functools import partial
@@ -18,13 +18,10 @@ from sqlalchemy import Connection
 from aero import (
     downloads,
     events,
-    explain,
     flow_request,
     limits,
     query,
-    records,
     registration,
-    resolve,
     retention,
     run_requests,
     sharing,
@@ -37,7 +34,6 @@ from aero.acting import Change
 from aero.clock import Clock, utc_now
 from aero.config import ClientConf, load_conf, refuse_network_filesystem
 from aero.db import schema
-from aero.db.queries import data as data_queries
 from aero.db.queries import runs as run_queries
 from aero.db.queries import versions as version_queries
 from aero.db.session import Database
@@ -46,18 +42,17 @@ from aero.engine import Engine, Listener
 from aero.error import CorruptObjectError, MissingObjectError, NotFoundError
 from aero.function_source import PlainSource, plain_source
 from aero.groups import GroupKeeping
+from aero.looking import Looking
 from aero.notice import notice
-from aero.provenance.graph import Direction, Lineage
-from aero.provenance.lineage import lineage
 from aero.sources import FetchPolicy
 from aero.storage import local_location, open_storage
 from aero.tokens import TokenKeeping
-from aero.types import LOCAL, Json, PolicyEnum, Sharing, Tell
+from aero.types import Json, PolicyEnum, Sharing, Tell
 
 _KEYS = uuid.uuid5(uuid.NAMESPACE_URL, "urn:aero:idempotency-key")
 
 
-class Aero(TokenKeeping, GroupKeeping):
+class Aero(TokenKeeping, GroupKeeping, Looking):
     """A workspace: its database, its store, and what executes its runs.
 
     Nothing is opened or started before it is needed. Use it as a context manager, or
@@ -236,23 +231,6 @@ class Aero(TokenKeeping, GroupKeeping):
         if idempotency_key is None:
             return str(uuid.uuid4())
         return str(uuid.uuid5(_KEYS, f"{self.owner}:{idempotency_key}"))
-
-    def get_flow(self, flow: str, inputs_only: bool = True) -> Json:
-        """Return the flow's kwargs with the `aero` payload, or its whole record."""
-        record = self._flow_record(flow)
-        kwargs: Json = record["function_args"]["kwargs"]
-        return kwargs if inputs_only else record
-
-    def _flow_record(self, flow: str) -> Json:
-        return self.db.look(lambda tx: records.flows(tx, [resolve.flow(tx, flow)])[0])
-
-    def flow_id(self, flow: str) -> str:
-        """Return the id of the flow that an id, a prefix or a name stands for."""
-        return str(self.db.look(lambda tx: resolve.flow(tx, flow)).id)
-
-    def get_function(self, function: str) -> Json:
-        """Return the record of a function, with its source."""
-        return self.db.look(lambda tx: records.function(resolve.function(tx, function)))
 
     def pause_flow(self, flow: str, reason: str | None = None) -> Json:
         """Stop ticks, judging and claims of a flow; what runs goes on."""
@@ -607,35 +585,7 @@ class Aero(TokenKeeping, GroupKeeping):
         """Run a failed, cancelled or skipped run again, with the newest inputs."""
         return self.get_run(self._write(run_requests.Retry(self.db, run)))
 
-    def get_run(self, run: str) -> Json:
-        """Return a run's record with its log, traceback, inputs and steps."""
-        return self.db.look(lambda tx: query.run_detail(tx, run))
-
-    def list_runs(
-        self, flow: str | None = None, status: str | None = None
-    ) -> Iterator[Json]:
-        """Yield runs, newest first."""
-        flow_id = None if flow is None else self.flow_id(flow)
-        return query.pages(self.db, query.runs_page(flow_id, status))
-
-    # -- data and provenance ------------------------------------------------------
-
-    def list_metadata(self, kind: str) -> Iterator[Json]:
-        """Yield the records of `data`, `flow` or `prov`, newest first."""
-        return query.pages(self.db, query.metadata_page(kind))
-
-    def get_data(self, data: str) -> Json:
-        """Return the record of a Data."""
-        return self.db.look(lambda tx: records.data(tx, [resolve.data(tx, data)])[0])
-
-    def list_versions(self, data: str) -> Iterator[Json]:
-        """Yield the versions of a Data, newest first."""
-        data_id = self.db.look(lambda tx: resolve.data(tx, data)).id
-        return query.pages(self.db, query.versions_page(data_id))
-
-    def get_version(self, data: str, version: int | None = None) -> Json:
-        """Return the record of one version, by default the newest."""
-        return self.db.look(lambda tx: query.version_detail(tx, data, version))
+    # -- the bytes of versions ----------------------------------------------------
 
     def fetch_version(
         self, data: str, path: str | Path, version: int | None = None
@@ -673,36 +623,6 @@ class Aero(TokenKeeping, GroupKeeping):
     def distrust_version(self, version: Json) -> None:
         """Let the next poll of a version's source bring its bytes again."""
         self._write(lambda tx: version_queries.distrust(tx, [version["data_id"]]))
-
-    def get_provenance(self, provenance: str) -> Json:
-        """Return the record of a committed run, by its id or the run's."""
-        return self.db.look(lambda tx: query.provenance_detail(tx, provenance))
-
-    def get_data_flows(self, data: str) -> list[Json]:
-        """Return the flows that use or make a Data, each with its role."""
-        return self.db.look(lambda tx: query.data_flows(tx, data))
-
-    def search_sources(self, text: str) -> list[Json]:
-        """Return the Data in which every word of `text` occurs."""
-        words = text.split()
-        return self.db.look(
-            lambda tx: records.data(tx, data_queries.search(tx, words, 100))
-        )
-
-    def lineage(
-        self, data: str, direction: Direction = "up", depth: int | None = None
-    ) -> Lineage:
-        """Return the ancestry or the impact of `DATA` or `DATA@VERSION`."""
-        with self.db.read() as tx:
-            _, version = resolve.version(tx, data)
-            return lineage(tx, version, direction, depth)
-
-    def explain(self, flow: str) -> Json:
-        """Return why a flow did or did not run."""
-        with self.db.read() as tx:
-            row = resolve.flow(tx, flow)
-            now = self.db.now(tx)
-            return explain.explain(tx, row, endpoints=[LOCAL], now=now)
 
     # -- housekeeping -------------------------------------------------------------
 

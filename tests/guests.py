@@ -70,21 +70,26 @@ class Things:
 
 
 def own(
-    app: Aero, publisher: Publisher, owner: str, name: str, **shared: Any
+    app: Aero,
+    publisher: Publisher,
+    owner: str,
+    name: str,
+    function: Any = copied,
+    **shared: Any,
 ) -> Things:
     """Let a user make these things, shared as asked, and ingest them."""
     mine = acting(app, owner)
-    url = publisher.publish(f"at-{name}.csv", f"content of {name}")
+    url = publisher.publish(f"at-{name}.csv", f"content {name[::-1]}")
     made = mine.create_source(
         name, url, type_name=f"type-{name}", description=f"about {name}", **shared
     )
     run = mine.notify(file_id=made["id"])["id"]
-    function = mine.register_function(copied, description=f"does {name}", **shared)
+    code = mine.register_function(function, description=f"does {name}", **shared)
     app.run_until_idle()
     return Things(
         data=made["id"],
         flow=made["flow_id"],
-        function=function,
+        function=code,
         run=run,
         prov=mine.get_provenance(run)["id"],
         name=name,

@@ -1,7 +1,9 @@
 """Who may do what over HTTP: every route, every scope; two users; no token printed."""
 
+import hmac
 import json
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -31,6 +33,7 @@ from aero.error import (
     NotFoundError,
     UnauthorizedError,
 )
+from aero.provenance.tree import tree_lines
 from aero.server.access import NEEDS, OPEN, SIGNED
 from aero.server.api import make_api
 from aero.server.serving import serving
@@ -286,22 +289,31 @@ def shout(cases):
     return AeroOutput("loud", "loud.txt")
 
 
+def signed(url: str, secret: str, told: dict[str, str]) -> Any:
+    """Send what a program that knows the secret sends."""
+    body, now = json.dumps(told).encode(), str(int(time.time()))
+    mac = hmac.new(secret.encode(), now.encode() + b"." + body, "sha256").hexdigest()
+    marks = {"X-Aero-Timestamp": now, "X-Aero-Signature": f"sha256={mac}"}
+    return ask(url, "POST /hooks/generic", None, body=body, headers=marks)
+
+
 def test_two_users_and_a_webhook(
     tmp_path: Path, database_url: str, publisher: Publisher
 ) -> None:
-    with make_app(tmp_path / "home", database_url=database_url) as app:
-        both = ["read", "write"]
-        ada = app.create_token("laptop", owner="ada", scopes=both)["token"]
-        bob = app.create_token("laptop", owner="bob", scopes=both)["token"]
-        hook = app.create_token("hook", owner="ada", scopes=["run"])["token"]
+    secret = "a secret of sixteen and more"
+    home = tmp_path / "home"
+    with make_app(home, database_url=database_url, webhook_secret=secret) as app:
+        app.add_member("lab", "ada", "editor")
+        app.add_member("lab", "bob")
+        ada, bob, eve = (token(app, user) for user in ("ada", "bob", "eve"))
         with (
             guarded(app, api_only=False) as url,
             AeroClient(url, token=ada) as hers,
             AeroClient(url, token=bob) as his,
-            AeroClient(url, token=hook) as webhook,
+            AeroClient(url, token=eve) as strange,
         ):
             published = publisher.publish("cases.csv", "one")
-            cases = hers.create_source("cases", published)
+            cases = hers.create_source("cases", published, group="lab")
             flow = his.register_flow(
                 "local",
                 his.register_function(shout),
@@ -309,46 +321,90 @@ def test_two_users_and_a_webhook(
                 {"loud": {}},
                 policy="ANY",
             )
-            run_id = ask(
-                url, "POST /data/notify", hook, json={"file_id": cases["id"]}
-            ).json()["id"]
+            [heard] = signed(url, secret, {"url": published}).json()["triggered"]
+            hers.run_until_idle(60)
             his.run_until_idle(60)
-            for user in (hers, his):
-                up = user.lineage("loud")
-                assert [n["name"] for n in up.nodes.values()] == ["loud", "cases"]
-            with pytest.raises(ForbiddenError, match="lacks the scope 'read'") as no:
-                webhook.get_data("cases")
-            with pytest.raises(ForbiddenError, match="'run'"):
-                his.run_flow(flow["id"])
-            with pytest.raises(ForbiddenError, match="'admin'"):
-                hers.gc()
-            with pytest.raises(DuplicateError):
-                hers.create_source("cases", published, idempotency_key="again")
+            up, down = his.lineage("loud"), hers.lineage("cases", "down")
+            assert [n["name"] for n in up.nodes.values()] == ["loud", "cases"]
+            assert up.nodes[up.edges[0][1]]["sources"][0]["url"] == published
+            # That something was made of it she sees, and no more.
+            assert down.edges == [(up.root, down.root)]
+            assert down.nodes[up.root] == {"id": up.root, "hidden": True}
+            assert list(tree_lines(down))[1] == f"└── (hidden)  version {up.root[:12]}"
+            for unseen in ("loud", flow["id"], "cases"):
+                with pytest.raises(NotFoundError):
+                    strange.lineage(unseen)
+            with pytest.raises(NotFoundError):
+                hers.get_flow(flow["id"])
+            with pytest.raises(ForbiddenError, match="'lab'") as no:
+                his.notify(url=published)
+            with pytest.raises(ForbiddenError, match="Other people's flows"):
+                hers.delete_data_flows("cases")
+            assert len(his.get_data_flows("cases")) == 2
+            with pytest.raises(ForbiddenError, match="not an editor"):
+                his.share("data", "loud", group="lab")
+            his.share("data", "loud", public=True)
+            assert hers.lineage("loud").nodes[up.root]["flow_id"] is None
             his.pause_flow(flow["id"][:10])
-            hers.delete_data_flows("cases")
-        assert (no.value.code, no.value.scope) == (403, "read")
-        with app.db.read() as tx:
-            owners = {
-                model: set(tx.execute(select(model.owner)).scalars())
-                for model in (Data, Flow, Function)
-            }
-        changes = [
-            (row.who, row.what, row.about.get("ids")) for row in audit(app)[::-1]
-        ]
+            hers.delete_flow("cases")
+        assert (no.value.code, no.value.role) == (403, "editor")
+        assert "hidden" not in app.lineage("cases", "down").nodes[up.root]
+        owners = owners_of(app)
+        changes = [(e.who, e.what, e.about.get("ids")) for e in audit(app)[::-1]]
+    assert heard["flow_id"] == cases["flow_id"]
     assert owners == {
         Data: {"ada", "bob"},
         Flow: {"ada", "bob"},
         Function: {"bob"},
     }
-    function_id = flow["function_id"]
-    assert changes == [
+    loud = flow["contributed_to"][0]["id"]
+    assert changes[2:] == [
         ("ada", "POST /data/source", [cases["id"]]),
-        ("bob", "POST /function", [function_id]),
+        ("bob", "POST /function", [flow["function_id"]]),
         ("bob", "POST /flow/register", [flow["id"]]),
-        ("ada", "POST /data/notify", [run_id]),
+        ("bob", "POST /data/{ref}/share", [loud]),
         ("bob", "POST /flow/{ref}/pause", [flow["id"]]),
-        ("ada", "DELETE /data/{ref}/flows", [cases["flow_id"], flow["id"]]),
+        ("ada", "DELETE /flow/{ref}", [cases["flow_id"]]),
     ]
+    assert [what for _, what, _ in changes[:2]] == ["group add", "group add"]
+
+
+def token(app: Aero, owner: str) -> str:
+    scopes = ["read", "run", "write"]
+    return str(app.create_token("t", owner=owner, scopes=scopes)["token"])
+
+
+def owners_of(app: Aero) -> dict[Any, set[str]]:
+    with app.db.read() as tx:
+        return {
+            model: set(tx.execute(select(model.owner)).scalars())
+            for model in (Data, Flow, Function)
+        }
+
+
+def test_scopes_are_the_outer_gate(app: Aero, publisher: Publisher) -> None:
+    hook = app.create_token("hook", owner="ada", scopes=["run"])["token"]
+    ada = app.create_token("laptop", owner="ada", scopes=["read", "write"])["token"]
+    with (
+        guarded(app) as url,
+        AeroClient(url, token=ada) as hers,
+        AeroClient(url, token=hook) as webhook,
+    ):
+        published = publisher.publish("cases.csv", "one")
+        cases = hers.create_source("cases", published)
+        told = ask(url, "POST /data/notify", hook, json={"file_id": cases["id"]})
+        assert told.json()["flow_id"] == cases["flow_id"]
+        with pytest.raises(ForbiddenError, match="lacks the scope 'read'") as no:
+            webhook.get_data("cases")
+        with pytest.raises(ForbiddenError, match="'run'"):
+            hers.run_flow("cases")
+        with pytest.raises(ForbiddenError, match="'admin'"):
+            hers.gc()
+        with pytest.raises(ForbiddenError, match="'admin'"):
+            list(hers.audit())
+        with pytest.raises(DuplicateError):
+            hers.create_source("cases", published, idempotency_key="again")
+    assert (no.value.code, no.value.scope) == (403, "read")
 
 
 def test_one_key_of_two_users_makes_two_sources(

@@ -66,6 +66,7 @@ class History:
             )
             app.pause_flow(waiting["id"], "for the move")
             app.create_token("laptop", owner="ada", expires_days=1)
+            app.add_member("lab", "ada", "editor")
             ada = Identity(id="ada", name="Ada", scopes=EVERYTHING)
             change = Change(what="POST /limit/{endpoint}", about={"endpoint": "local"})
             app.acting_as(ada, change).set_limit("local", 2)

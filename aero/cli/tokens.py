@@ -14,9 +14,10 @@ _SCOPES = ("read", "run", "write", "admin")
 def token_() -> None:
     """Make, list and revoke tokens for the users of 'aero serve --auth tokens'.
 
-    Scopes: 'read' sees everything; 'run' runs flows, notifies, cancels and retries;
-    'write' registers, changes and deletes, and so lets functions run with the rights
-    of the server; 'admin' is all of these, limits and gc.
+    Scopes: 'read' shows what its owner may see; 'run' runs flows, notifies, cancels and
+    retries; 'write' registers, changes, shares and deletes, and so lets functions run
+    with the rights of the server; 'admin' is all of these for everybody's things, and
+    limits, gc and audit.
     """
 
 

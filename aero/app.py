@@ -483,7 +483,7 @@ class Aero(TokenKeeping, GroupKeeping, Looking):
         )
         conf = self.settings
         policy = FetchPolicy(
-            allow_private_addresses=conf.allow_private_addresses,
+            allow_private_addresses=conf.private_allowed,
             timeout=conf.http_timeout,
             credentials=conf.credentials if conf.credentials.exists() else None,
         )

@@ -310,8 +310,8 @@ class Engine:
     def _dispatch_settings(self) -> DispatchSettings:
         conf = self._settings
         fetch: Json = {
-            "allow_private_addresses": conf.allow_private_addresses,
-            "file_roots": [str(root) for root in conf.file_roots],
+            "allow_private_addresses": conf.private_allowed,
+            "file_roots": [str(root) for root in conf.readable_roots],
             "max_size": conf.max_download,
             "timeout": conf.http_timeout,
         }

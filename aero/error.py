@@ -10,9 +10,11 @@ AeroError
 │   ├── ConflictError             409, the state of things does not allow it
 │   ├── UnauthorizedError         401, who asks is not known
 │   ├── ForbiddenError            403, who asks may not do that
+│   ├── TooManyRequestsError      429, who asks is to wait `retry_after` seconds
 │   ├── ConfigError               500, the configuration says something impossible
 │   ├── SchemaError               500, the database is of another aero version
 │   ├── ServerError               503, the server does not answer as it should
+│   ├── AuthUnavailableError      503, who could tell who asks does not answer
 │   └── DatabaseUnavailableError  503, the database does not answer: try again later
 └── RunError                    why an attempt of a run failed
     ├── FunctionError             the user's function is at fault: `retries` applies
@@ -131,6 +133,12 @@ class ForbiddenError(ClientError):
     code = 403
 
 
+class TooManyRequestsError(ClientError):
+    """That was too often: wait a moment."""
+
+    code = 429
+
+
 class ConfigError(ClientError):
     """The configuration cannot be used."""
 
@@ -141,6 +149,12 @@ class SchemaError(ClientError):
 
 class ServerError(ClientError):
     """The server does not answer as it should."""
+
+    code = 503
+
+
+class AuthUnavailableError(ClientError):
+    """Who asks cannot be found out now."""
 
     code = 503
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from aero.error import InvalidValueError, UnauthorizedError
 
@@ -67,14 +67,21 @@ class Authenticator(Protocol):
 
     loopback_only: bool
 
+    @property
+    def scheme(self) -> Mapping[str, Any] | None:
+        """How OpenAPI describes the token that is asked for; None if none is."""
+        ...
+
     def identify(self, token: str | None) -> Identity:
         """Return who sent a bearer token, or None in place of one.
 
-        What was revoked or has expired is refused from that moment on.
+        What has expired is refused from that moment on, and what was revoked within a
+        minute.
 
         Raises:
             UnauthorizedError: The token is missing, unknown, expired or revoked; it
                 does not say which.
+            AuthUnavailableError: Who could tell does not answer.
         """
         ...
 

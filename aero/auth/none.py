@@ -11,6 +11,7 @@ class NoAuthentication:
     """
 
     loopback_only = True
+    scheme = None
 
     def __init__(self, owner: str) -> None:
         self._owner = Identity(id=owner, name=owner, scopes=EVERYTHING)

@@ -3,9 +3,11 @@
 import secrets
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from aero.auth.base import Identity, Scope, refused
 from aero.hashing import sha256_text
@@ -51,6 +53,13 @@ class StaticTokens:
     """
 
     loopback_only = False
+    scheme: Mapping[str, Any] = MappingProxyType(
+        {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A token that `aero token create` made.",
+        }
+    )
 
     def __init__(self, store: TokenStore) -> None:
         self._store = store

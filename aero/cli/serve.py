@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
@@ -12,6 +13,10 @@ from click.core import ParameterSource
 from aero.cli.failing import log_as
 from aero.cli.workspace import embedded
 from aero.stopping import GRACE, StopRequest
+
+if TYPE_CHECKING:
+    from aero.app import Aero
+    from aero.auth.base import Authenticator
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +29,11 @@ _PLAIN = "%(asctime)s %(levelname)s %(message)s"
 @click.option("--port", type=int, default=PORT, show_default=True, help="The port.")
 @click.option(
     "--auth",
-    type=click.Choice(["none", "tokens"]),
+    type=click.Choice(["none", "tokens", "globus"]),
     default="none",
     show_default=True,
-    help="Who is let in: everybody, on loopback only, or who has an aero token.",
+    help="Who is let in: everybody, on loopback only, or who has an aero token, or who "
+    "is logged in at Globus.",
 )
 @click.option("--api-only", is_flag=True, help="Leave runs to other processes.")
 @click.option(
@@ -65,20 +71,19 @@ def serve_(
     and lets what runs end, but no longer than --grace; what it has not ended then, and
     at a second signal at once, it hands back.
     """
-    from aero.auth.tokens import StaticTokens
-    from aero.server.access import is_loopback
+    from aero.config import load_conf
+    from aero.config.settings import is_loopback
     from aero.server.serving import serving
-    from aero.tokens import Tokens
 
     with (
         StopRequest() as stop,
         _logging(),
-        embedded() as app,
+        embedded(exposed=not is_loopback(host)) as app,
         serving(
             app,
             host,
             port,
-            authenticator=StaticTokens(Tokens(app.db)) if auth == "tokens" else None,
+            authenticator=_authenticator(auth, app),
             api_only=api_only,
             certificate=certificate,
             key=key,
@@ -88,10 +93,28 @@ def serve_(
     ):
         if certificate is None and not is_loopback(host):
             log.warning("Without --certificate, whoever is in between can read tokens.")
+        if api_only and app.settings != load_conf():
+            log.warning(
+                "What runs the flows must be told that others name their URLs: set "
+                "allow_private_addresses = false and file_roots = [] for 'aero work'."
+            )
         log.info("Serving at %s; Ctrl-C stops.", url)
         while not stop.wait(60):
             pass
         log.info("Stopping: what runs has %g s to end; again stops at once.", grace)
+
+
+def _authenticator(auth: str, app: "Aero") -> "Authenticator | None":
+    if auth == "tokens":
+        from aero.auth.tokens import StaticTokens
+        from aero.tokens import Tokens
+
+        return StaticTokens(Tokens(app.db))
+    if auth == "globus":
+        from aero.auth.globus import globus_auth
+
+        return globus_auth(app.settings)
+    return None
 
 
 @contextmanager

@@ -27,10 +27,11 @@ def workspace(listener: "Listener | None" = None) -> Iterator["Workspace"]:
 
 
 @contextmanager
-def embedded(**options: Any) -> Iterator["Aero"]:
+def embedded(*, exposed: bool = False, **options: Any) -> Iterator["Aero"]:
     """Give a workspace that this machine executes, and close it.
 
     Args:
+        exposed: Whether others than this machine's users name the URLs in it.
         **options: Further arguments of `Aero`.
 
     Raises:
@@ -46,7 +47,7 @@ def embedded(**options: Any) -> Iterator["Aero"]:
             "unset its server_url (AERO_SERVER_URL) to work on this machine.",
             profile=conf.profile,
         )
-    with Aero(conf, **options) as app:
+    with Aero(conf.exposed() if exposed else conf, **options) as app:
         yield app
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from aero.config.keys import Layer, from_environment, modern, typed, without
-from aero.config.private import require_private, token_in
+from aero.config.private import require_private, token_in, write_private
 from aero.config.settings import ClientConf
 from aero.error import ConfigError
 
 APP = "aero-orchestrator"
 DEFAULT = "default"
 _OLDER = "aero"
+_SECRETS = {"token", "portal_client_secret"}
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 Profiles = dict[str, dict[str, Any]]
@@ -53,6 +54,9 @@ def load_conf(
     layer.setdefault("credentials", folder / "credentials")
     if "server_url" in layer and "token" not in layer:
         layer["token"] = token_in(folder / f"{name}.token")
+    if "portal_client_id" in layer and "portal_client_secret" not in layer:
+        secret = token_in(folder / f"{name}.client_secret", "client secret")
+        layer["portal_client_secret"] = secret
     return ClientConf(profile=name, config_file=file, **layer)
 
 
@@ -135,8 +139,8 @@ def _file_layer(file: Path | None, name: str, environ: Mapping[str, str]) -> Lay
     profiles = {} if file is None else _read(file)
     if file is not None and name in profiles:
         origin = _origin(file, name)
-        if "token" in profiles[name]:
-            require_private(file, "configuration file with a token")
+        if not _SECRETS.isdisjoint(profiles[name]):
+            require_private(file, "configuration file with a token or a secret")
         return modern(typed(profiles[name], origin=origin, base=file.parent))
     if name == DEFAULT:
         return {}
@@ -196,23 +200,15 @@ def _origin(file: Path, profile: str) -> str:
 
 
 def _write(target: Path, text: str) -> None:
-    temporary = target.with_name(f".{target.name}.{os.urandom(8).hex()}")
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary.touch(mode=0o600, exist_ok=False)
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        write_private(target, text)
     except OSError as error:
         raise ConfigError(
             f"{target} cannot be written ({error.strerror}): set AERO_CONFIG_FILE to "
             "a file that can.",
             path=target,
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _plain(raw: Any, value: Any) -> Any:

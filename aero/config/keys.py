@@ -85,6 +85,19 @@ def _paths(value: Any) -> tuple[Path, ...]:
     return tuple(_path(entry) for entry in _only(list, value))
 
 
+def _words(value: Any) -> tuple[str, ...]:
+    return tuple(_text(entry) for entry in _only(list, value))
+
+
+def _one_of(*words: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if value not in words:
+            raise ValueError
+        return str(value)
+
+    return check
+
+
 def _at_least(least: int) -> Callable[[Any], int]:
     def check(value: Any) -> int:
         number: int = _only(int, value)
@@ -100,6 +113,10 @@ def _seconds(value: Any) -> float:
     if not math.isfinite(seconds) or seconds <= 0:
         raise ValueError
     return seconds
+
+
+def _rate(value: Any) -> float:
+    return 0.0 if value == 0 and not isinstance(value, bool) else _seconds(value)
 
 
 def size_in_bytes(value: Any) -> int:
@@ -161,6 +178,19 @@ KEYS: Mapping[str, Kind] = {
     ),
     "client_uuid": TEXT,
     "portal_client_id": TEXT,
+    "portal_client_secret": SECRET,
+    "admins": Kind(
+        what="a list of identity ids, usernames and group ids",
+        check=_words,
+        parse=lambda text: [word.strip() for word in text.split(",")],
+    ),
+    "globus_groups": FLAG,
+    "globus_member_role": Kind(
+        what="viewer, editor or admin", check=_one_of("viewer", "editor", "admin")
+    ),
+    "rate_limit": Kind(
+        what="requests a second, or 0 for any number", check=_rate, parse=float
+    ),
     "aero_dir": PATH,
     "token_file": TEXT,
     "server_address": SERVER,
@@ -241,7 +271,7 @@ def _absolute(value: Any, base: Path) -> Any:
     if isinstance(value, Path):
         return base / value
     if isinstance(value, tuple):
-        return tuple(base / path for path in value)
+        return tuple(_absolute(each, base) for each in value)
     return value
 
 

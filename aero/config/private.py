@@ -1,5 +1,6 @@
-"""Files that only their owner may read, and the token that is in one."""
+"""Files that only their owner may read, and the token or secret that is in one."""
 
+import os
 import re
 from pathlib import Path
 
@@ -48,8 +49,12 @@ def token_text(value: object) -> str:
     return value
 
 
-def token_in(path: Path) -> str | None:
+def token_in(path: Path, what: str = "token") -> str | None:
     """Return the token that a file of mode 0600 holds, or None without the file.
+
+    Args:
+        path: The file.
+        what: What it holds, as messages call it.
 
     Raises:
         ConfigError: The file is open to others or holds no token; the message does not
@@ -57,12 +62,30 @@ def token_in(path: Path) -> str | None:
     """
     if not path.exists():
         return None
-    require_private(path, "token file")
+    require_private(path, f"{what} file")
     try:
         return token_text(path.read_text(encoding="ascii").strip())
     except (OSError, ValueError):
         raise ConfigError(
-            f"The token file {path} cannot be used: write the token into it and "
+            f"The {what} file {path} cannot be used: write the {what} into it and "
             "nothing else.",
             path=str(path),
         ) from None
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file of mode 0600, in one step, for good.
+
+    Raises:
+        OSError: It cannot be written; what was there is still there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+    try:
+        temporary.touch(mode=0o600, exist_ok=False)
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

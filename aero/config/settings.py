@@ -2,7 +2,8 @@
 
 import os
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from ipaddress import ip_address
 from pathlib import Path
 
 from aero.error import ConfigError
@@ -29,8 +30,10 @@ class ClientConf:
         workers: Worker processes; default the cores this process may use, up to 8.
         memory_limit: Bytes one worker may use; None: see `memory_per_worker`.
         timeout: Seconds a function may take unless its flow says otherwise.
-        allow_private_addresses: Whether a source may lie in a private network.
-        file_roots: The folders below which `file:` sources may lie.
+        allow_private_addresses: Whether a source may lie in a private network; None:
+            unless others than this machine's users are served, see `exposed`.
+        file_roots: The folders below which `file:` sources may lie; None: anywhere,
+            and nowhere if others are served.
         max_download: Bytes a download may have; None: any number.
         http_timeout: Seconds to wait for a server that says nothing.
         credentials: The file of per-host credentials.
@@ -39,6 +42,14 @@ class ClientConf:
         retention_days: Days an ended run is kept.
         client_uuid: The client that logs in at Globus.
         portal_client_id: The server's client at Globus.
+        portal_client_secret: Of that client; only the server has it.
+        admins: Who administers a server that asks Globus: ids of identities and
+            groups, and usernames.
+        globus_groups: Whether such a server asks for the groups of its users.
+        globus_member_role: What members may do to what their group has: `viewer`,
+            `editor` or `admin`.
+        rate_limit: Requests a second that a server answers each of its users, 0: any
+            number; None: 100 if others than this machine's users are served.
         aero_dir: Where tokens are kept; default `home`.
         token_file: The name of the token file in it.
         server_address: The server's host and port; None: embedded.
@@ -55,8 +66,8 @@ class ClientConf:
     workers: int = 0
     memory_limit: int | None = None
     timeout: float = 86400.0
-    allow_private_addresses: bool = True
-    file_roots: tuple[Path, ...] = (Path("/"),)
+    allow_private_addresses: bool | None = None
+    file_roots: tuple[Path, ...] | None = None
     max_download: int | None = None
     http_timeout: float = 30.0
     credentials: Path = _DERIVED
@@ -65,6 +76,11 @@ class ClientConf:
     retention_days: int = 30
     client_uuid: str = "c78511ef-8cf7-4802-a7e1-7d56e27b1bf8"
     portal_client_id: str | None = None
+    portal_client_secret: str | None = field(default=None, repr=False)
+    admins: tuple[str, ...] = ()
+    globus_groups: bool = False
+    globus_member_role: str = "editor"
+    rate_limit: float | None = None
     aero_dir: Path = _DERIVED
     token_file: str = "client_tokens.json"  # noqa: S105 - a file's name
     server_address: str | None = None
@@ -116,6 +132,28 @@ class ClientConf:
         """Whether everything runs on this machine, without a server."""
         return self.server_url is None
 
+    def exposed(self) -> "ClientConf":
+        """Return these settings for where others name URLs than this machine's users.
+
+        What was not said is refused then: addresses that only this machine or its
+        network reaches, and this machine's files.
+        """
+        return replace(
+            self,
+            allow_private_addresses=self.allow_private_addresses or False,
+            file_roots=self.file_roots or (),
+        )
+
+    @property
+    def private_allowed(self) -> bool:
+        """Whether a source may lie in a private network."""
+        return self.allow_private_addresses is not False
+
+    @property
+    def readable_roots(self) -> tuple[Path, ...]:
+        """The folders below which `file:` sources may lie."""
+        return (Path("/"),) if self.file_roots is None else self.file_roots
+
     @property
     def scratch(self) -> Path:
         """The folder below which workers have their private directories."""
@@ -160,8 +198,16 @@ def server_parts(server: str) -> tuple[str, str]:
     if "://" in server:
         return address, server.rstrip("/")
     host = address.rpartition(":")[0] or address
-    loopback = host in {"localhost", "127.0.0.1", "[::1]"}
-    return address, f"{'http' if loopback else 'https'}://{server.rstrip('/')}"
+    scheme = "http" if is_loopback(host.strip("[]")) else "https"
+    return address, f"{scheme}://{server.rstrip('/')}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def masked(text: str) -> str:

@@ -5,7 +5,6 @@ route for the scope. A route that the table does not name is closed to everybody
 """
 
 from collections.abc import Mapping
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Head
 
 from aero.auth.base import Authenticator, Scope
+from aero.config.settings import is_loopback
 from aero.error import ClientError, ForbiddenError
 from aero.server import problems
 
@@ -107,7 +107,8 @@ def _asked_of(head: Head) -> Scope | str | None:
 
 def install(api: FastAPI, authenticator: Authenticator) -> None:
     """Put the gate before every route, and let the OpenAPI document say so."""
-    api.state.asking = not authenticator.loopback_only
+    scheme = authenticator.scheme
+    api.state.asking = scheme is not None
     api.add_middleware(_Gate, authenticator=authenticator)
     plain = api.openapi
 
@@ -115,7 +116,7 @@ def install(api: FastAPI, authenticator: Authenticator) -> None:
         fresh = api.openapi_schema is None
         document = plain()
         if fresh:
-            _describe(document, asking=not authenticator.loopback_only)
+            _describe(document, scheme)
         return document
 
     api.openapi = openapi  # type: ignore[method-assign]
@@ -161,14 +162,6 @@ class _Gate:
         await self._app(head, receive, send)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _refuse_web_pages(headers: Headers) -> None:
     """Refuse what a page from elsewhere lets this machine's browser ask.
 
@@ -196,25 +189,26 @@ def _bearer(headers: Headers) -> str | None:
     return token.strip() or None if kind.lower() == "bearer" else None
 
 
-def _describe(document: dict[str, Any], *, asking: bool) -> None:
+def _describe(document: dict[str, Any], scheme: Mapping[str, Any] | None) -> None:
     """Add to an OpenAPI document what the gate answers, and if it asks for a token."""
-    if asking:
-        document.setdefault("components", {})["securitySchemes"] = {
-            _SCHEME: {
-                "type": "http",
-                "scheme": "bearer",
-                "description": "A token that `aero token create` made.",
-            }
-        }
+    if scheme is not None:
+        schemes = {_SCHEME: dict(scheme)}
+        document.setdefault("components", {})["securitySchemes"] = schemes
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             scope = _needed(method.upper(), path)
             if scope is OPEN:
                 continue
             operation["responses"]["403"] = _FORBIDDEN
-            if asking and scope is not SIGNED:
-                operation["security"] = [{_SCHEME: [str(scope)]}]
+            if scheme is not None and scope is not SIGNED:
+                operation["security"] = [{_SCHEME: _scopes(scheme) or [str(scope)]}]
                 operation["responses"]["401"] = _UNAUTHORIZED
+
+
+def _scopes(scheme: Mapping[str, Any]) -> list[str]:
+    """Return the scopes that a scheme has of its own, by which alone it lets in."""
+    flows = scheme.get("flows", {}).values()
+    return [scope for flow in flows for scope in flow["scopes"]]
 
 
 def _response(description: str) -> dict[str, Any]:

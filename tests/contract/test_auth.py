@@ -1,7 +1,8 @@
 """The auth port: what every authenticator promises, and where static tokens differ."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,33 +11,47 @@ import pytest
 
 from aero.app import Aero
 from aero.auth.base import Authenticator, Identity, Scope, scopes_of
+from aero.auth.globus import GlobusAuth
+from aero.auth.globus_service import GlobusService
 from aero.auth.none import NoAuthentication
 from aero.auth.tokens import PREFIX, StaticTokens
 from aero.error import InvalidValueError, NotFoundError, UnauthorizedError
 from aero.testing import FrozenClock
 from aero.tokens import Tokens
+from tests.globus_cloud import SECRET, globus_cloud
+
+Port = tuple[Authenticator, str]
 
 BAD = [None, "", "x", PREFIX, f"{PREFIX}{'A' * 43}", f"{PREFIX}{'A' * 5000}", "\0", "é"]
 
 
-def static(app: Aero) -> tuple[Authenticator, str]:
+@contextmanager
+def static(app: Aero) -> Iterator[Port]:
     made = app.create_token("laptop", scopes=list(Scope))
-    return StaticTokens(Tokens(app.db)), made["token"]
+    yield StaticTokens(Tokens(app.db)), made["token"]
 
 
-def nobody(app: Aero) -> tuple[Authenticator, str]:
-    return NoAuthentication(app.owner), "whatever"
+@contextmanager
+def nobody(app: Aero) -> Iterator[Port]:
+    yield NoAuthentication(app.owner), "whatever"
 
 
-@pytest.fixture(params=[nobody, static])
-def port(request: pytest.FixtureRequest, app: Aero) -> tuple[Authenticator, str]:
-    make: Callable[[Aero], tuple[Authenticator, str]] = request.param
-    return make(app)
+@contextmanager
+def globus(app: Aero) -> Iterator[Port]:
+    with globus_cloud() as cloud:
+        token = cloud.issue("good", sub=app.owner, username=app.owner)
+        service = GlobusService(cloud.client_id, SECRET)
+        who = [app.owner]
+        yield GlobusAuth(service, client_id=cloud.client_id, admins=who), token
 
 
-def test_a_good_token_has_an_identity(
-    port: tuple[Authenticator, str], app: Aero
-) -> None:
+@pytest.fixture(params=[nobody, static, globus])
+def port(request: pytest.FixtureRequest, app: Aero) -> Iterator[Port]:
+    with request.param(app) as found:
+        yield found
+
+
+def test_a_good_token_has_an_identity(port: Port, app: Aero) -> None:
     authenticator, token = port
     found = authenticator.identify(token)
     assert (found.id, found.name, found.groups) == (app.owner, app.owner, {})
@@ -44,7 +59,7 @@ def test_a_good_token_has_an_identity(
     assert authenticator.identify(token) == found
 
 
-def test_many_threads_may_ask(port: tuple[Authenticator, str]) -> None:
+def test_many_threads_may_ask(port: Port) -> None:
     authenticator, token = port
     with ThreadPoolExecutor(8) as pool:
         found = set(pool.map(authenticator.identify, [token] * 40))
@@ -53,7 +68,7 @@ def test_many_threads_may_ask(port: tuple[Authenticator, str]) -> None:
 
 @pytest.mark.parametrize("token", BAD)
 def test_a_bad_token_is_nobodys_or_is_ignored_where_all_are_let_in(
-    port: tuple[Authenticator, str], app: Aero, token: str | None
+    port: Port, app: Aero, token: str | None
 ) -> None:
     authenticator, _ = port
     if authenticator.loopback_only:
@@ -62,6 +77,11 @@ def test_a_bad_token_is_nobodys_or_is_ignored_where_all_are_let_in(
     with pytest.raises(UnauthorizedError) as caught:
         authenticator.identify(token)
     assert caught.value.facts == {}
+
+
+def test_only_who_lets_everybody_in_asks_for_no_token(port: Port) -> None:
+    authenticator, _ = port
+    assert (authenticator.scheme is None) == authenticator.loopback_only
 
 
 # -- static tokens --------------------------------------------------------------------

@@ -62,8 +62,9 @@ def test_no_file_is_needed(home: Path, environ: dict[str, str]) -> None:
     assert conf.credentials == home / "credentials"
     assert 1 <= conf.workers <= 8
     assert conf.timeout == 86400
-    assert conf.allow_private_addresses is True
-    assert conf.file_roots == (Path("/"),)
+    assert (conf.allow_private_addresses, conf.file_roots) == (None, None)
+    assert (conf.private_allowed, conf.readable_roots) == (True, (Path("/"),))
+    assert (conf.admins, conf.globus_groups, conf.rate_limit) == ((), False, None)
     assert conf.max_download is None
     assert (conf.http_timeout, conf.lease, conf.heartbeat) == (30, 60, 15)
     assert conf.retention_days == 30
@@ -173,6 +174,11 @@ def test_every_variable_overrides(tmp_path: Path, home: Path) -> None:
         "AERO_RETENTION_DAYS": "0",
         "AERO_CLIENT_UUID": "c",
         "AERO_PORTAL_CLIENT_ID": "p",
+        "AERO_PORTAL_CLIENT_SECRET": "s" * 16,
+        "AERO_ADMINS": "ada@example.org, id-of-bob",
+        "AERO_GLOBUS_GROUPS": "yes",
+        "AERO_GLOBUS_MEMBER_ROLE": "viewer",
+        "AERO_RATE_LIMIT": "2.5",
         "AERO_CACHE_DIR": "/cache",
         "AERO_TOKEN_FILE": "t.json",
         "AERO_SERVER": "new.example.org:444",
@@ -197,6 +203,11 @@ def test_every_variable_overrides(tmp_path: Path, home: Path) -> None:
         retention_days=0,
         client_uuid="c",
         portal_client_id="p",
+        portal_client_secret="s" * 16,
+        admins=("ada@example.org", "id-of-bob"),
+        globus_groups=True,
+        globus_member_role="viewer",
+        rate_limit=2.5,
         aero_dir=Path("/cache"),
         token_file="t.json",
         server_address="new.example.org:444",
@@ -207,6 +218,23 @@ def test_every_variable_overrides(tmp_path: Path, home: Path) -> None:
 def test_there_is_one_variable_for_every_field() -> None:
     fields = set(ClientConf.__dataclass_fields__) - {"profile", "config_file"}
     assert set(KEYS) == fields | {"server", "cache_dir"}
+
+
+def test_where_others_name_urls_what_was_not_said_is_refused(tmp_path: Path) -> None:
+    exposed = ClientConf(home=tmp_path).exposed()
+    assert (exposed.allow_private_addresses, exposed.file_roots) == (False, ())
+    assert (exposed.private_allowed, exposed.readable_roots) == (False, ())
+    said = ClientConf(
+        home=tmp_path, allow_private_addresses=True, file_roots=(tmp_path,)
+    )
+    assert said.exposed() == said
+    assert (said.private_allowed, said.readable_roots) == (True, (tmp_path,))
+    assert ClientConf(home=tmp_path, file_roots=()).readable_roots == ()
+
+
+def test_any_number_of_requests_is_a_rate(home: Path, environ: dict[str, str]) -> None:
+    write(home / "config.toml", "[default]\nrate_limit = 0\n")
+    assert load_conf(environ=environ).rate_limit == 0
 
 
 def test_empty_variables_say_nothing(environ: dict[str, str]) -> None:
@@ -345,6 +373,13 @@ def test_unknown_keys(home: Path, environ: dict[str, str], key: str, near: str) 
         "database_url = 'mysql://h/x'",
         "retention_days = -1",
         "client_uuid = []",
+        "admins = 'ada'",
+        "admins = [' ']",
+        "globus_member_role = 'owner'",
+        "globus_member_role = []",
+        "rate_limit = -1",
+        "rate_limit = false",
+        "rate_limit = inf",
         "max_download = '" + "9" * 400 + "'",
     ],
 )

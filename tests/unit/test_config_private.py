@@ -69,3 +69,41 @@ def test_a_wrong_token_is_not_quoted(tmp_path: Path) -> None:
         configured(home, AERO_TOKEN="hunter2 hunter2")
     for caught in (file, table, variable):
         assert "hunter2" not in str(caught.value)
+
+
+def test_the_secret_of_the_servers_client_is_in_a_file_of_its_own(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "h"
+    environ = {"AERO_HOME": str(home)}
+    path = private(home / "default.client_secret", "the-secret-of-it\n")
+    assert load_conf(environ=environ).portal_client_secret is None
+    environ |= {"AERO_PORTAL_CLIENT_ID": "id"}
+    found = load_conf(environ=environ)
+    assert found.portal_client_secret == "the-secret-of-it"
+    assert "the-secret" not in repr(found) + str(found.shown())
+    said = environ | {"AERO_PORTAL_CLIENT_SECRET": "another-secret-of-it"}
+    assert load_conf(environ=said).portal_client_secret == "another-secret-of-it"
+    path.chmod(0o644)
+    with pytest.raises(ConfigError, match=r"client secret file .*chmod 600"):
+        load_conf(environ=environ)
+    path.unlink()
+    private(path, "two words")
+    with pytest.raises(ConfigError, match="client secret file") as caught:
+        load_conf(environ=environ)
+    assert "two words" not in str(caught.value)
+
+
+def test_a_configuration_file_with_the_secret_is_private(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "h"
+    environ = {"AERO_HOME": str(home)}
+    path = home / "config.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'[default]\nportal_client_secret = "{"s" * 16}"\n')
+    path.chmod(0o644)
+    with pytest.raises(ConfigError, match="with a token or a secret"):
+        load_conf(environ=environ)
+    path.chmod(0o600)
+    assert load_conf(environ=environ).portal_client_secret == "s" * 16

@@ -154,9 +154,11 @@ def open_workspace(
 
     conf = load_conf() if settings is None else settings
     if conf.server_url is not None:
+        from aero.auth.globus_login import login_of
         from aero.client import AeroClient
 
-        return AeroClient(conf.server_url, token=conf.token, timeout=conf.http_timeout)
+        token = conf.token or login_of(conf)
+        return AeroClient(conf.server_url, token=token, timeout=conf.http_timeout)
     from aero.app import Aero
 
     return Aero(conf, listener=listener)

@@ -13,7 +13,7 @@ from aero.error import InvalidValueError, NotFoundError
 from aero.function_source import PlainSource, plain_source
 from aero.notice import notice
 from aero.provenance.graph import Direction, Lineage
-from aero.transport import Transport
+from aero.transport import Token, Transport
 from aero.types import (
     LOCAL,
     Json,
@@ -33,12 +33,15 @@ class AeroClient:
 
     Args:
         url: The server's.
-        token: Sent as a bearer token with every request.
+        token: Sent as a bearer token with every request; or what returns it.
         timeout: Seconds to wait for an answer.
+
+    Raises:
+        InvalidValueError: The token cannot be sent, or others could read it.
     """
 
     def __init__(
-        self, url: str, *, token: str | None = None, timeout: float = 60.0
+        self, url: str, *, token: Token | None = None, timeout: float = 60.0
     ) -> None:
         agent = f"aero/{__version__}"
         self._server = Transport(url, token=token, timeout=timeout, agent=agent)

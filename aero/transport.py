@@ -4,16 +4,17 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import urllib3
 from urllib3.exceptions import HTTPError
-from urllib3.util import Retry, Timeout
+from urllib3.util import Retry, Timeout, parse_url
 
 from aero import error as errors
 from aero.config.private import token_text
+from aero.config.settings import is_loopback, masked
 from aero.error import ClientError, InvalidValueError, ServerError, StorageError
 from aero.types import Json
 
@@ -23,6 +24,9 @@ _BACKOFF = 0.2
 _LONGEST_WAIT = 30
 _BUSY = (429, 502, 503, 504)
 _CHUNK = 1 << 18
+
+Token = str | Callable[[], str]
+
 _NEXT = re.compile(r'<([^>]+)>;\s*rel="next"')
 
 
@@ -31,18 +35,23 @@ class Transport:
 
     Args:
         url: The server's.
-        token: Sent as a bearer token, never shown.
+        token: Sent as a bearer token, never shown; or what returns the token to send.
         timeout: Seconds to wait for an answer.
         agent: What asks, as `User-Agent` says it.
+
+    Raises:
+        InvalidValueError: The token cannot be sent, or not so that only the server
+            reads it.
     """
 
     def __init__(
-        self, url: str, *, token: str | None, timeout: float, agent: str
+        self, url: str, *, token: Token | None, timeout: float, agent: str
     ) -> None:
         self.url = url.rstrip("/")
         self._headers = {"User-Agent": agent}
+        self._token = _sendable(token) if isinstance(token, str) else token
         if token is not None:
-            self._headers["Authorization"] = f"Bearer {_sendable(token)}"
+            _refuse_clear(self.url)
         self._pool = urllib3.PoolManager(
             cert_reqs="CERT_REQUIRED",
             timeout=Timeout(connect=_CONNECT, read=timeout),
@@ -124,6 +133,8 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         stream: bool = False,
     ) -> Any:
+        token = self._token() if callable(self._token) else self._token
+        bearer = {} if token is None else {"Authorization": f"Bearer {token}"}
         given = {k: str(v) for k, v in (params or {}).items() if v is not None}
         try:
             response = self._pool.request(
@@ -131,7 +142,7 @@ class Transport:
                 url,
                 fields=given or None,
                 body=body,
-                headers={**self._headers, **(headers or {})},
+                headers={**self._headers, **bearer, **(headers or {})},
                 retries=_retries(),
                 redirect=False,
                 preload_content=not stream,
@@ -140,6 +151,8 @@ class Transport:
             raise self._unreachable(error) from error
         if response.status >= 400:
             raise _error(response)
+        if response.status >= 300:
+            raise self._elsewhere(response)
         return response
 
     def _answer(self, response: Any) -> Any:
@@ -151,12 +164,37 @@ class Transport:
                 url=self.url,
             ) from error
 
+    def _elsewhere(self, response: Any) -> ServerError:
+        # Whoever that is, the token is not theirs.
+        place = masked(str(response.headers.get("Location"))).partition("?")[0]
+        return ServerError(
+            f"{self.url} sends its callers to {place[:200]}, which is not followed: "
+            "set server_url to where aero is served.",
+            url=self.url,
+        )
+
     def _unreachable(self, error: HTTPError) -> ServerError:
         reason = getattr(error, "reason", None) or error
         return ServerError(
             f"The server {self.url} cannot be reached ({type(reason).__name__}): check "
             "the server_url and whether 'aero serve' runs there.",
             url=self.url,
+        )
+
+
+def _refuse_clear(url: str) -> None:
+    """Refuse to send a token where whoever is in between can read it."""
+    try:
+        parts = parse_url(url)
+    except HTTPError:
+        raise InvalidValueError(
+            f"{masked(url)} is not the URL of a server: write https://HOST[:PORT]."
+        ) from None
+    host = (parts.host or "").strip("[]")
+    if parts.scheme != "https" and not is_loopback(host):
+        raise InvalidValueError(
+            f"The token would cross the network to {host} for everybody to read: "
+            "write https:// into server_url, and serve with --certificate."
         )
 
 
@@ -168,10 +206,17 @@ def _sendable(token: str) -> str:
         raise InvalidValueError(f"The token cannot be sent: {error}") from None
 
 
+class _Patience(Retry):
+    """Waits as long as the server asks it to, within reason."""
+
+    def parse_retry_after(self, retry_after: str) -> float:
+        return min(super().parse_retry_after(retry_after), _LONGEST_WAIT)
+
+
 def _retries() -> Retry:
     # Every request of ours counts once however often it is sent: what is not safe by
     # its method carries a key.
-    return Retry(
+    return _Patience(
         total=_RETRIES,
         redirect=0,
         backoff_factor=_BACKOFF,

@@ -14,6 +14,7 @@ from aero.server.body_limit import BodyLimit
 from aero.server.metrics import Metrics
 from aero.server.observing import Observing
 from aero.server.paths import Methods, Paths
+from aero.server.rate_limit import HEALTH, install_pace, install_unknown
 from aero.server.repeats import Repeats
 from aero.server.routes import (
     data,
@@ -54,21 +55,28 @@ class _Api(FastAPI):
         if self.openapi_schema is None:
             document = super().openapi()
             document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
-            for path in document["paths"].values():
-                for operation in path.values():
+            for path, operations in document["paths"].items():
+                for operation in operations.values():
                     if "requestBody" in operation:
-                        too_long = problems.documented(413)[413]
-                        operation["responses"]["413"] = too_long
+                        operation["responses"]["413"] = problems.documented(413)[413]
+                    if self.state.limited and path not in HEALTH:
+                        operation["responses"]["429"] = problems.documented(429)[429]
         return self.openapi_schema or {}
 
 
-def make_api(workspace: Aero, authenticator: Authenticator | None = None) -> FastAPI:
+def make_api(
+    workspace: Aero,
+    authenticator: Authenticator | None = None,
+    *,
+    rate_limit: float = 0.0,
+) -> FastAPI:
     """Return the ASGI application that serves a workspace; it does not close it.
 
     Args:
         workspace: What is served.
         authenticator: Says who asks; default: it is always the workspace's owner,
             which only an address on loopback may believe.
+        rate_limit: Requests a second of each who asks; 0: any number.
     """
     api = _Api(
         title="aero",
@@ -86,12 +94,15 @@ def make_api(workspace: Aero, authenticator: Authenticator | None = None) -> Fas
     api.state.workspace = workspace
     api.state.methods = methods
     api.state.metrics = Metrics(workspace)
+    api.state.limited = rate_limit > 0
     for module in _MODULES:
         api.include_router(module.router)
     problems.install(api)
     api.add_middleware(Repeats)
     api.add_middleware(BodyLimit)
+    install_pace(api, rate_limit)
     access.install(api, authenticator or NoAuthentication(workspace.owner))
+    install_unknown(api, rate_limit)
     api.add_middleware(Paths, methods=methods)
     api.add_middleware(Observing, metrics=api.state.metrics)
     return api

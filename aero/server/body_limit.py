@@ -8,24 +8,27 @@ from aero.server.problems import problem
 LIMIT = 16 << 20
 """Bytes: the largest kwargs of a flow, and what is around them."""
 
+HOOKS_LIMIT = 4 << 20
+"""Bytes of a webhook, which is read before it is known who sent it."""
+
 _CLOSE = {"Connection": "close"}
 
 
 class BodyLimit:
     """Refuses longer bodies, whatever length they claim, without keeping them."""
 
-    def __init__(self, app: ASGIApp, limit: int = LIMIT) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limit = HOOKS_LIMIT if scope["path"].startswith("/hooks/") else LIMIT
         claimed = dict(scope["headers"]).get(b"content-length", b"")
-        if claimed.isdigit() and int(claimed[:20]) > self._limit:
-            refusal = problem("about:blank", 413, self._too_long, headers=_CLOSE)
+        if claimed.isdigit() and int(claimed[:20]) > limit:
+            refusal = problem("about:blank", 413, _too_long(limit), headers=_CLOSE)
             await refusal(scope, receive, send)
             return
         received = 0
@@ -34,15 +37,15 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._limit:
-                raise HTTPException(413, self._too_long, _CLOSE)
+            if received > limit:
+                raise HTTPException(413, _too_long(limit), _CLOSE)
             return message
 
         await self._app(scope, limited, send)
 
-    @property
-    def _too_long(self) -> str:
-        return (
-            f"The body is longer than {self._limit} bytes: write what is large into a "
-            "file and make that an input."
-        )
+
+def _too_long(limit: int) -> str:
+    return (
+        f"The body is longer than {limit} bytes: write what is large into a file and "
+        "make that an input."
+    )

@@ -17,6 +17,7 @@ from aero.error import (
     ForbiddenError,
     InvalidValueError,
     StorageError,
+    TooManyRequestsError,
     UnauthorizedError,
     urn,
 )
@@ -91,6 +92,8 @@ def answer(error: ClientError) -> Response:
     elif isinstance(error, ForbiddenError) and "scope" in error.facts:
         lacking = f'error="insufficient_scope", scope="{error.scope}"'
         headers["WWW-Authenticate"] = f"{CHALLENGE}, {lacking}"
+    elif isinstance(error, TooManyRequestsError):
+        headers["Retry-After"] = str(error.retry_after)
     return problem(urn(type(error)), error.code, error.message, error.facts, headers)
 
 

@@ -13,11 +13,13 @@ import uvicorn
 from aero.app import Aero
 from aero.auth.base import Authenticator
 from aero.auth.none import NoAuthentication
+from aero.config.settings import is_loopback
 from aero.error import ConfigError
-from aero.server.access import is_loopback
 from aero.server.api import make_api
 
 _SOON = 0.1
+RATE_LIMIT = 100.0
+"""Requests a second of each who asks, where others than this machine's users do."""
 
 
 @contextmanager
@@ -53,7 +55,7 @@ def serving(
     authenticator = authenticator or NoAuthentication(workspace.owner)
     _refuse_open(host, authenticator)
     listening = _listen(host, port)
-    api = make_api(workspace, authenticator)
+    api = make_api(workspace, authenticator, rate_limit=_rate_limit(workspace, host))
     config = uvicorn.Config(
         api,
         log_config=None,
@@ -85,6 +87,14 @@ def serving(
             server.force_exit = hurry is not None and hurry()
         listening.close()
         listeners.remove(api.state.metrics.heard)
+
+
+def _rate_limit(workspace: Aero, host: str) -> float:
+    """Return the requests a second that each may send, 0 for any number."""
+    said = workspace.settings.rate_limit
+    if said is not None:
+        return said
+    return 0.0 if is_loopback(host) else RATE_LIMIT
 
 
 def _refuse_open(host: str, authenticator: Authenticator) -> None:

@@ -149,7 +149,8 @@ class _Copying:
 
     @contextmanager
     def _open(self) -> Iterator[io.FileIO]:
-        real = os.path.realpath(self.named, strict=True)
+        # Before anything else, so that nobody learns what lies outside of the roots.
+        real = os.path.realpath(self.named)
         roots = (root.resolve() for root in self.policy.file_roots)
         if not any(Path(real).is_relative_to(root) for root in roots):
             raise SourceError(

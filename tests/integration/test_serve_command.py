@@ -16,9 +16,13 @@ import pytest
 import urllib3
 
 from aero.app import Aero
+from aero.client import AeroClient
+from aero.error import ClientError
 from aero.server.logs import JsonLines, request_id
 from aero.server.serving import serving
 from aero.testing import make_app
+from tests.conftest import Publisher
+from tests.globus_cloud import SECRET, globus_cloud
 
 LONG = 60
 Serve = Callable[..., "Served"]
@@ -207,3 +211,82 @@ def test_a_line_is_one_object_with_what_is_known() -> None:
     assert "\n" not in text
     assert line.keys() == {"time", "level", "logger", "message", "request_id", "run_id"}
     assert (line["message"], line["request_id"]) == ("Run r\nended", "q")
+
+
+@pytest.mark.parametrize("said", [None, "true"])
+def test_serving_others_reaches_no_private_address_unless_told_to(
+    serve: Serve,
+    isolation: Path,
+    tmp_path: Path,
+    publisher: Publisher,
+    monkeypatch: pytest.MonkeyPatch,
+    said: str | None,
+) -> None:
+    (tmp_path / "cases.csv").write_text("one")
+    with make_app(isolation) as app:
+        token = app.create_token("t", scopes=["admin"])["token"]
+        for name, url in (
+            ("web", publisher.publish("cases.csv", "one")),
+            ("file", (tmp_path / "cases.csv").as_uri()),
+        ):
+            app.create_source(name, url, policy="INGESTION")
+    if said:
+        monkeypatch.setenv("AERO_ALLOW_PRIVATE_ADDRESSES", said)
+        monkeypatch.setenv("AERO_FILE_ROOTS", str(tmp_path))
+    served = serve("--host", "0.0.0.0", "--auth", "tokens")
+    url = served.url.replace("0.0.0.0", "127.0.0.1")
+    with AeroClient(url, token=token) as client:
+        client.run_until_idle(LONG)
+        found = {run["status"] for run in client.list_runs()}
+    assert found == {"SUCCEEDED" if said else "FAILED"}
+    assert publisher.requests("cases.csv") == bool(said)
+
+
+def test_who_works_beside_a_replica_is_told_of(serve: Serve, isolation: Path) -> None:
+    with make_app(isolation) as app:
+        app.create_token("t")
+    told = "What runs the flows must be told"
+    served = serve("--host", "0.0.0.0", "--auth", "tokens", "--api-only")
+    assert any(told in line["message"] for line in served.lines)
+
+
+def test_globus_says_who_is_let_in(
+    serve: Serve, isolation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolation.mkdir()
+    secret = isolation / "default.client_secret"
+    secret.write_text(SECRET)
+    secret.chmod(0o600)
+    with globus_cloud() as cloud:
+        monkeypatch.setenv("AERO_PORTAL_CLIENT_ID", cloud.client_id)
+        monkeypatch.setenv("AERO_ADMINS", "eve@example.org,root@example.org")
+        served = serve("--auth", "globus", "--api-only")
+        found = {}
+        for token in (
+            "aero_static",
+            "bad",
+            cloud.issue("ada", username="ada@example.org"),
+            cloud.issue("eve", username="eve@example.org"),
+            cloud.issue("other", aud=["another"]),
+        ):
+            with AeroClient(served.url, token=token) as client:
+                try:
+                    client.gc(dry_run=True)
+                except ClientError as error:
+                    found[token] = error.code
+                else:
+                    found[token] = 200
+        served.stop()
+        assert served.end() == 0
+    bad = {"aero_static": 401, "bad": 401, "other": 401}
+    assert found == {**bad, "ada": 403, "eve": 200}
+    log = json.dumps(served.lines)
+    assert "POST /gc" in log
+    assert SECRET not in log
+
+
+def test_globus_needs_a_client_of_the_server(isolation: Path) -> None:
+    command = [sys.executable, "-m", "aero", "serve", "--auth", "globus"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "AERO_PORTAL_CLIENT_SECRET" in done.stderr

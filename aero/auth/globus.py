@@ -5,8 +5,10 @@ the refresh tokens that clients of 2025 send. What it said is kept for a minute 
 so that a revoked token is noticed within one, and never longer than the token lives.
 """
 
+import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,6 +28,8 @@ REFUSAL_KEPT = 10.0
 """Seconds that a token is refused without asking again."""
 SILENCE = 5.0
 """Seconds that Globus is not asked again after it did not answer."""
+PATIENCE = 20.0
+"""Seconds that the one who then asks first may have to wait."""
 
 ACTION_ALL = frozenset({Scope.READ, Scope.RUN, Scope.WRITE})
 """What the scope `action_all` allows; who administers is said in the settings."""
@@ -54,6 +58,41 @@ class _Judged:
     """Whose a token is, None if it is not good."""
 
     identity: Identity | None
+
+
+class _Outage:
+    """Spares a Globus that does not answer, and the threads that would wait for it.
+
+    For a moment nobody asks; then one does, and all do once that one was answered.
+    """
+
+    def __init__(self, seconds: Seconds) -> None:
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._since: float | None = None
+
+    @contextmanager
+    def noticed(self) -> Iterator[None]:
+        """Ask Globus in this block, if it may be asked now.
+
+        Raises:
+            AuthUnavailableError: It did not answer a moment ago.
+        """
+        with self._lock:
+            now = self._seconds()
+            if self._since is not None:
+                if now < self._since + SILENCE:
+                    raise AuthUnavailableError(
+                        "Globus did not answer a moment ago, so who asks is not known: "
+                        "try again in a few seconds."
+                    )
+                self._since = now + PATIENCE
+        try:
+            yield
+        except AuthUnavailableError:
+            self._since = self._seconds()
+            raise
+        self._since = None
 
 
 class GlobusAuth:
@@ -89,7 +128,7 @@ class GlobusAuth:
         self._member_role = member_role
         self._clock = clock
         self._seconds = seconds
-        self._silent_until = float("-inf")
+        self._outage = _Outage(seconds)
         self._once: Once[_Judged] = Once()
         # Apart, so that no flood of bad tokens displaces the good ones.
         self._good: Recent[_Judged] = Recent(_MOST, seconds)
@@ -136,19 +175,9 @@ class GlobusAuth:
             return known
         # What is answered later may have been true only when it was asked.
         began, now = self._seconds(), self._clock().timestamp()
-        if began < self._silent_until:
-            raise AuthUnavailableError(
-                "Globus did not answer a moment ago, so who asks is not known: try "
-                "again in a few seconds."
-            )
-        try:
+        with self._outage.noticed():
             said = self._globus.introspect(token)
             judged = _Judged(self._identity(said, token))
-        except AuthUnavailableError:
-            # Else everybody would wait for it, and take the threads of those who need
-            # not ask.
-            self._silent_until = self._seconds() + SILENCE
-            raise
         if judged.identity is None:
             self._bad.keep(key, judged, until=began + REFUSAL_KEPT)
         else:

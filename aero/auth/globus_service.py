@@ -20,7 +20,7 @@ GROUPS_SCOPE = (
     "urn:globus:auth:scope:groups.api.globus.org:view_my_groups_and_memberships"
 )
 _GROUPS_SERVER = "groups.api.globus.org"
-_TIMEOUT = 10.0
+_TIMEOUT = 5.0
 _TOO_MANY = 429
 
 

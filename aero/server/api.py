@@ -14,7 +14,7 @@ from aero.server.body_limit import BodyLimit
 from aero.server.metrics import Metrics
 from aero.server.observing import Observing
 from aero.server.paths import Methods, Paths
-from aero.server.rate_limit import HEALTH, install_pace, install_unknown
+from aero.server.rate_limit import HEALTH, TOO_MANY, install_pace, install_unknown
 from aero.server.repeats import Repeats
 from aero.server.routes import (
     data,
@@ -60,7 +60,7 @@ class _Api(FastAPI):
                     if "requestBody" in operation:
                         operation["responses"]["413"] = problems.documented(413)[413]
                     if self.state.limited and path not in HEALTH:
-                        operation["responses"]["429"] = problems.documented(429)[429]
+                        operation["responses"]["429"] = TOO_MANY
         return self.openapi_schema or {}
 
 

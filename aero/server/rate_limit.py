@@ -31,6 +31,10 @@ HEALTH = frozenset({"/health/live", "/health/ready"})
 FREE = HEALTH | {"/metrics"}
 """What is asked as often as a monitor likes; who asks for metrics is known by then."""
 
+_SECONDS = {"schema": {"type": "integer"}, "description": "Seconds to wait"}
+TOO_MANY = {**problems.documented(429)[429], "headers": {"Retry-After": _SECONDS}}
+"""What OpenAPI is told of who asks too often."""
+
 _MOST = 10_000
 _KNOWN = 600.0
 _NETWORK = 64

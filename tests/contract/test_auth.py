@@ -16,6 +16,7 @@ from aero.auth.globus_service import GlobusService
 from aero.auth.none import NoAuthentication
 from aero.auth.tokens import PREFIX, StaticTokens
 from aero.error import InvalidValueError, NotFoundError, UnauthorizedError
+from aero.server.api import make_api
 from aero.testing import FrozenClock
 from aero.tokens import Tokens
 from tests.globus_cloud import SECRET, globus_cloud
@@ -79,9 +80,17 @@ def test_a_bad_token_is_nobodys_or_is_ignored_where_all_are_let_in(
     assert caught.value.facts == {}
 
 
-def test_only_who_lets_everybody_in_asks_for_no_token(port: Port) -> None:
+def test_the_document_says_which_token_is_asked_for(port: Port, app: Aero) -> None:
     authenticator, _ = port
-    assert (authenticator.scheme is None) == authenticator.loopback_only
+    scheme = authenticator.scheme
+    assert (scheme is None) == authenticator.loopback_only
+    document = make_api(app, authenticator).openapi()
+    schemes = document["components"].get("securitySchemes", {})
+    assert list(schemes.values()) == ([] if scheme is None else [scheme])
+    asked = document["paths"]["/data"]["get"].get("security", [])
+    flow = (scheme or {}).get("flows", {}).get("authorizationCode", {})
+    wanted = list(flow.get("scopes", {})) or ["read"]
+    assert asked == [{name: wanted} for name in schemes]
 
 
 # -- static tokens --------------------------------------------------------------------

@@ -233,6 +233,20 @@ def test_many_who_send_one_token_ask_once(cloud: GlobusCloud, made: Made) -> Non
     assert cloud.times(INTROSPECT) == 1
 
 
+def test_who_looked_just_before_another_was_answered_does_not_ask_again(
+    cloud: GlobusCloud, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auth, token = made(), cloud.issue("t")
+    auth.identify(token)
+    real, missed = auth._recalled, [None]
+    monkeypatch.setattr(
+        auth, "_recalled", lambda key: missed.pop() if missed else real(key)
+    )
+    assert not refused(auth, token)
+    assert missed == []
+    assert cloud.times(INTROSPECT) == 1
+
+
 # -- outages --------------------------------------------------------------------------
 
 
@@ -258,6 +272,28 @@ def test_without_globus_only_who_was_known_is_let_in(
     time.advance(globus.SILENCE)
     assert not refused(auth, known)
     assert not refused(auth, "new")
+
+
+def test_after_an_outage_one_asks_before_all_do(
+    cloud: GlobusCloud, made: Made, time: FrozenClock
+) -> None:
+    auth, tokens = made(), [cloud.issue(f"t{number}") for number in range(3)]
+    cloud.fails = 0
+    with pytest.raises(AuthUnavailableError):
+        auth.identify("bad")
+    cloud.fails, asked = None, len(cloud.asked)
+    time.advance(globus.SILENCE)
+    cloud.holding.clear()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(auth.identify, tokens[0])
+        while len(cloud.asked) == asked:
+            threading.Event().wait(0.005)
+        with pytest.raises(AuthUnavailableError, match="a moment ago"):
+            auth.identify(tokens[1])
+        cloud.holding.set()
+        first.result(20)
+    assert not refused(auth, tokens[1])
+    assert not refused(auth, tokens[2])
 
 
 def test_who_waited_with_others_is_told_of_the_outage_too(

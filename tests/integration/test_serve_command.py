@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 import urllib3
+from click.testing import CliRunner
 
 from aero.app import Aero
+from aero.cli.root import aero
 from aero.client import AeroClient
 from aero.error import ClientError
 from aero.server.logs import JsonLines, request_id
@@ -286,7 +288,6 @@ def test_globus_says_who_is_let_in(
 
 
 def test_globus_needs_a_client_of_the_server(isolation: Path) -> None:
-    command = [sys.executable, "-m", "aero", "serve", "--auth", "globus"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+    done = CliRunner().invoke(aero, ["serve", "--auth", "globus"])
+    assert done.exit_code == 1
     assert "AERO_PORTAL_CLIENT_SECRET" in done.stderr

@@ -13,6 +13,7 @@ from aero.error import InvalidValueError, NotFoundError
 from aero.function_source import PlainSource, plain_source
 from aero.notice import notice
 from aero.provenance.graph import Direction, Lineage
+from aero.result import result, unwrapped
 from aero.transport import Token, Transport
 from aero.types import (
     LOCAL,
@@ -338,6 +339,14 @@ class AeroClient:
         """Run a failed, cancelled or skipped run again, with the newest inputs."""
         return self._post(_path("run", run, "retry"))
 
+    def pin_inputs(self, payload: Mapping[str, Any]) -> Json:
+        """Return a payload completed with what its steps need to know."""
+        return self._post("/prov/inputs", _payload(payload))
+
+    def commit_result(self, payload: Mapping[str, Any]) -> Json:
+        """Commit what a worker brought back of a run; the same payload counts once."""
+        return self._post("/prov/new", _payload(payload))
+
     def get_run(self, run: str) -> Json:
         """Return a run's record with its log, traceback, inputs and steps."""
         found: Json = self._server.get(_path("run", run))
@@ -443,6 +452,12 @@ def _shared(public: bool, group: str | None) -> Json:
 
 def _key() -> str:
     return str(uuid.uuid4())
+
+
+def _payload(given: Mapping[str, Any]) -> Json:
+    # What is wrong with it is said here as it would be there.
+    result(given)
+    return dict(unwrapped(given))
 
 
 def _path(*parts: str) -> str:

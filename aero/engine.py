@@ -294,6 +294,21 @@ class Engine:
                 )
             return self._dispatcher
 
+    def ended(self, facts: Json) -> None:
+        """Say that a run ended whose result came from elsewhere; stop what works on it.
+
+        Args:
+            facts: Of the run, as a listener is told them.
+        """
+        self.kill([facts["run_id"]])
+        about = {key: facts[key] for key in ("run_id", "flow_id")}
+        log.info("Run %s %s", facts["run_id"], facts["status"], extra=about)
+        try:
+            self._tell("ended", facts)
+        except Exception:
+            # What was committed stays so, whatever a listener makes of it.
+            log.exception("The listener failed.", extra=about)
+
     def _tell(self, event: str, facts: Json) -> None:
         for listener in self.listeners:
             listener(event, facts)

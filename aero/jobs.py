@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
@@ -32,7 +33,14 @@ from aero.formatting import (
 )
 from aero.types import AeroOutput, Fetched, Json, NotModified, Step, Validators
 
-__all__ = ["download", "run_task", "stage"]
+__all__ = [
+    "commit_analysis",
+    "database_commit",
+    "download",
+    "get_versions",
+    "run_task",
+    "stage",
+]
 
 
 def download(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], Json]:
@@ -62,6 +70,85 @@ def download(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], Json]:
     ):
         _download(payload, payload.get("fetch") or {}, directory, whole=True)
     return args, {**kwargs, "aero": payload}
+
+
+def get_versions(*function_params: Json) -> list[Json]:
+    """Pin the inputs of flows, for an engine that chains their steps itself.
+
+    Args:
+        *function_params: Of each flow its keyword arguments, or a dict with these
+            under `kwargs`; `aero` in them is the payload.
+
+    Returns:
+        The same with each payload completed: the versions that the run was given, or
+        that the payload names, or the newest, and where bytes are kept.
+
+    Raises:
+        ClientError: The payload is not that of a flow, or an input has no version.
+    """
+    return [_pinned(params) for params in function_params]
+
+
+def database_commit(*args: Any, **kwargs: Any) -> Json:  # noqa: ARG001 -- of a chain
+    """Commit what the steps brought back, for an engine that chains them itself.
+
+    Sent again, it counts once.
+
+    Args:
+        *args: What `download` handed through; not used.
+        **kwargs: What the last step returned; `aero` is the payload. With `metrics`
+            the answer has `database_commit`: when it began and ended, in ns.
+
+    Returns:
+        The record of provenance, or that of the run if it left none.
+
+    Raises:
+        ClientError: It was refused; nothing was stored.
+    """
+    return _committed(kwargs, "database_commit")
+
+
+def commit_analysis(*arglist: Json) -> list[Json]:
+    """Commit what several runs brought back, each as `database_commit` does.
+
+    Args:
+        *arglist: Of each run what its last step returned. With `metrics` its answer
+            has `commit_analysis`: when that began and ended, in ns.
+
+    Returns:
+        The record of each.
+
+    Raises:
+        ClientError: One was refused; those before it are committed.
+    """
+    return [_committed(kwargs, "commit_analysis") for kwargs in arglist]
+
+
+def _pinned(params: Json) -> Json:
+    kwargs = params.get("kwargs", params)
+    noted: Json = {}
+    with measured(Step.GET_VERSIONS, kwargs, noted):
+        payload = _workspace().pin_inputs(accepted(kwargs.get("aero")))
+    if noted:
+        payload["metrics"] = {**payload.get("metrics", {}), **noted["metrics"]}
+    done = {**kwargs, "aero": payload}
+    return done if kwargs is params else {**params, "kwargs": done}
+
+
+def _committed(kwargs: Json, name: str) -> Json:
+    noted: Json = {}
+    with measured(Step.COMMIT, kwargs, noted):
+        record: Json = _workspace().commit_result(accepted(kwargs.get("aero")))
+    return {**record, name: noted["metrics"][Step.COMMIT]} if noted else record
+
+
+def _workspace() -> Any:
+    """Return the workspace of the active profile, on a server or embedded.
+
+    Its layer is above this one, and no worker of ours gets here: looked up when asked
+    for, it costs them nothing.
+    """
+    return import_module("aero.api").client()
 
 
 def run_task(task: Json) -> Json:

@@ -141,7 +141,7 @@ class Claimer:
             attempt=run.attempt,
             task=run.task,
             inputs=payload.input_entries(
-                definition, inputs, settings.storage, _origins(tx, definition, inputs)
+                definition, inputs, settings.storage, origins(tx, definition, inputs)
             ),
             outputs=payload.output_entries(
                 definition,
@@ -182,8 +182,9 @@ class Claimer:
         return version_queries.source_states(tx, sources, run.task, run.source_key)
 
 
-def _origins(
+def origins(
     tx: Connection, definition: FlowDefinition, inputs: list[Any]
 ) -> dict[str, Any]:
+    """Return where those inputs' objects are that a run wants the URL of."""
     asked = [row.id for row in inputs if payload.wants_url(definition, row)]
     return event_queries.origins(tx, asked) if asked else {}

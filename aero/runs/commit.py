@@ -5,7 +5,7 @@ output Data whether an output is a new version or the same content again.
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -42,6 +42,16 @@ class Execution:
     result: Json
     agent: str
 
+    @property
+    def unchanged(self) -> bool:
+        """Whether it polled sources and found them as they were."""
+        return bool(self.result.get("unchanged"))
+
+    @property
+    def status(self) -> RunStatus:
+        """How the run ends, unless all that it made was there before."""
+        return RunStatus.UNCHANGED if self.unchanged else RunStatus.SUCCEEDED
+
 
 @dataclass(frozen=True, kw_only=True)
 class Committed:
@@ -77,23 +87,41 @@ def commit(tx: Connection, now: datetime, execution: Execution) -> Committed:
     Raises:
         FencedError: the run belongs to another claim now; nothing was written.
     """
-    run, result = execution.run, execution.result
-    unchanged = bool(result.get("unchanged"))
-    made = {} if unchanged else execution.made
-    lock_rows(tx, Data, made.values())
-    dependents = flow_queries.dependents(tx, made.values()) if made else []
-    lock_rows(tx, Flow, [run.flow_id, *dependents])
-    status = RunStatus.UNCHANGED if unchanged else RunStatus.SUCCEEDED
-    already = _fence(tx, now, run, status, result)
+    made = {} if execution.unchanged else execution.made
+    dependents = lock(tx, execution.run.flow_id, made.values())
+    already = _fence(tx, now, execution)
     if already is not None:
         return Committed(status=already)
+    return conclude(tx, now, execution, dependents)
+
+
+def lock(tx: Connection, flow_id: str, data_ids: Collection[str]) -> list[str]:
+    """Lock what a commit of these Data decides on; return the flows that watch them."""
+    lock_rows(tx, Data, data_ids)
+    dependents = flow_queries.dependents(tx, data_ids) if data_ids else []
+    lock_rows(tx, Flow, [flow_id, *dependents])
+    return dependents
+
+
+def conclude(
+    tx: Connection, now: datetime, execution: Execution, dependents: Collection[str]
+) -> Committed:
+    """Write what came of a run that has left RUNNING in this transaction.
+
+    Args:
+        tx: Holds the locks of `lock`.
+        now: The database's time.
+        execution: What came of it.
+        dependents: The flows that watch what it makes.
+    """
+    run, result, status = execution.run, execution.result, execution.status
     if run.trigger_key.startswith("manual:"):
         # Others are seldom waited for, and who does looks from time to time.
         tell(tx, Topic.ENDED)
     run_queries.record_steps(tx, run.id, run.attempt, result.get("steps", []))
     flow_queries.set_values(tx, run.flow_id, last_executed=now)
     version_queries.save_source_states(tx, _source_states(execution, now))
-    if unchanged:
+    if execution.unchanged:
         return Committed(status=status)
     outcome = _make_versions(tx, now, execution)
     _record(tx, now, execution, outcome)
@@ -108,17 +136,16 @@ def commit(tx: Connection, now: datetime, execution: Execution) -> Committed:
     )
 
 
-def _fence(
-    tx: Connection, now: datetime, run: Any, status: RunStatus, result: Json
-) -> RunStatus | None:
+def _fence(tx: Connection, now: datetime, execution: Execution) -> RunStatus | None:
     """Leave RUNNING; return how the run had ended if this claim ended it before."""
+    run = execution.run
     if claim_queries.leave_running(
         tx,
         run.id,
         run.claim,
-        status=status.value,
+        status=execution.status.value,
         finished_at=now,
-        log_tail=result.get("log_tail"),
+        log_tail=execution.result.get("log_tail"),
         error_type=None,
         error_message=None,
         traceback=None,

@@ -20,14 +20,13 @@ from aero import jobs
 from aero.db.changes import Topic
 from aero.db.models import Flow
 from aero.db.queries import runs as run_queries
-from aero.db.queries import versions as version_queries
 from aero.db.queries.common import lock_rows
 from aero.db.session import Database
 from aero.error import FencedError
-from aero.runs import leases, lifecycle, presence
+from aero.runs import failures, leases, presence
 from aero.runs.claiming import Claimer, DispatchSettings, Held
 from aero.runs.commit import Committed, Execution, commit
-from aero.runs.failures import DAMAGE, failure_of, failure_of_result
+from aero.runs.failures import failure_of, failure_of_result
 from aero.runs.lifecycle import Failure
 from aero.types import Json, RunStatus
 
@@ -299,23 +298,21 @@ class Dispatcher:
     def _fail(self, held: Held, failure: Failure, result: Json | None = None) -> None:
         def work(tx: Connection) -> RunStatus | None:
             lock_rows(tx, Flow, [held.run.flow_id])
-            status = lifecycle.fail(
-                tx, self._db.now(tx), held.run, failure, retries=held.definition.retries
+            return failures.end(
+                tx,
+                self._db.now(tx),
+                held.run,
+                failure,
+                retries=held.definition.retries,
+                inputs=held.inputs,
+                steps=steps,
             )
-            if failure.type in DAMAGE:
-                version_queries.distrust(tx, [row.data_id for row in held.inputs])
-            if status is not None and result is not None:
-                run_queries.record_steps(
-                    tx, held.run.id, held.run.attempt, result.get("steps", [])
-                )
-            return status
 
+        steps = (result or {}).get("steps", [])
         status = self._db.write(work)
         if status is not None:
             facts = {"status": status.value, "error": failure.message}
-            self._tell(
-                "ended", held, facts | {"steps": (result or {}).get("steps", [])}
-            )
+            self._tell("ended", held, facts | {"steps": steps})
 
     # -- leases -------------------------------------------------------------------
 

@@ -1,10 +1,18 @@
-"""Says of an attempt that failed what happened, and whose fault it is."""
+"""Says of an attempt that failed what happened, and whose fault it is; and ends it."""
 
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from aero.db.queries import runs as run_queries
+from aero.db.queries import versions as version_queries
 from aero.error import FunctionError, SourceError
+from aero.runs import lifecycle
 from aero.runs.lifecycle import Failure
-from aero.types import Json
+from aero.types import Json, RunStatus
 
 # What a worker calls a fault, and how the lifecycle counts it.
 _FAULTS = {
@@ -58,3 +66,26 @@ def failure_of_result(result: Json) -> Failure | None:
         log_tail=result.get("log_tail"),
         fault=_FAULTS[error["fault"]],
     )
+
+
+def end(
+    tx: Connection,
+    now: datetime,
+    run: Any,
+    failure: Failure,
+    *,
+    retries: int,
+    inputs: Sequence[Any],
+    steps: Sequence[Json],
+) -> RunStatus | None:
+    """End an attempt that failed; the caller holds the lock of its flow.
+
+    Returns:
+        The run's new status, or None where the run is no longer this claim's.
+    """
+    status = lifecycle.fail(tx, now, run, failure, retries=retries)
+    if failure.type in DAMAGE:
+        version_queries.distrust(tx, [row.data_id for row in inputs])
+    if status is not None:
+        run_queries.record_steps(tx, run.id, run.attempt, steps)
+    return status

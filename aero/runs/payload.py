@@ -102,7 +102,7 @@ def output_entries(
     entries: dict[str, Json] = {}
     for name, data in definition.outputs.items():
         entry: Json = {"id": data.id, "storage": storage}
-        url = _url(data, event)
+        url = source_url(data, event)
         if url:
             state = states.get(data.id)
             entry |= {
@@ -116,7 +116,8 @@ def output_entries(
     return entries
 
 
-def _url(data: Any, event: Mapping[str, Any] | None) -> str | None:
+def source_url(data: Any, event: Mapping[str, Any] | None) -> str | None:
+    """Return what a run downloads for an output; None if that is no source."""
     # An event is about one source; the flow's other outputs are what they were.
     about = event is not None and event.get("data_id") in {None, data.id}
     if event is not None and about and data.url and event.get("url"):

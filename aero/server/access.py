@@ -68,6 +68,8 @@ NEEDS: Mapping[str, Scope | str | None] = {
     "DELETE /data/{ref}/flows": Scope.WRITE,
     "POST /function": Scope.WRITE,
     "POST /flow/register": Scope.WRITE,
+    "POST /prov/inputs": Scope.WRITE,
+    "POST /prov/new": Scope.WRITE,
     "POST /flow/{ref}/pause": Scope.WRITE,
     "POST /flow/{ref}/resume": Scope.WRITE,
     "POST /flow/{ref}/set": Scope.WRITE,

@@ -2,16 +2,27 @@
 
 import math
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    model_validator,
+)
+
+from aero.result import unwrapped
 
 Kwargs = dict[str, Any]
 Entries = dict[str, dict[str, Any]]
+Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 _MOST_SOURCE = 1 << 20
 _DEEPEST = 100
-_MOST_BYTES = 2**63 - 1
+_MOST, _MOST_BYTES = 2**31 - 1, 2**63 - 1
 # A NUL or half of a pair of surrogates: no database keeps either.
 _UNKEPT = re.compile("[\0\ud800-\udfff]")
 
@@ -167,6 +178,112 @@ class NoticeBody(Body):
     dedup: bool = True
     trigger_url: str | None = None
     signed_url: str | None = None
+
+
+class InputEntry(Body):
+    """Which version of an input was used."""
+
+    id: Annotated[str | None, Field(description="Of the Data")] = None
+    version: Annotated[
+        int | None, Field(ge=1, le=_MOST, description="null: the newest")
+    ] = None
+
+
+class StoredFile(Body):
+    """A file that a step put into the storage."""
+
+    uri: Annotated[str | None, Field(description="Its address")] = None
+    sha256: str | None = None
+    size: Annotated[int | None, Field(ge=0, le=_MOST_BYTES)] = None
+    etag: str | None = None
+    last_modified: str | None = None
+    final_url: str | None = None
+    retrieved_at: Moment | None = None
+
+
+class OutputEntry(StoredFile):
+    """What the steps left of an output."""
+
+    id: Annotated[str | None, Field(description="Of the Data")] = None
+    url: Annotated[str | None, Field(description="What was downloaded")] = None
+    not_modified: Annotated[
+        bool | None, Field(description="The source was as before")
+    ] = None
+    file_bn: Annotated[
+        str | None,
+        Field(description="The file's name; without `schema` and `uri` its address"),
+    ] = None
+    media_type: str | None = None
+    encoding: str | None = None
+    raw: Annotated[
+        StoredFile | None, Field(description="What was downloaded, if it was changed")
+    ] = None
+
+
+class StepBody(Body):
+    """A step as it went."""
+
+    name: Literal["download", "get_versions", "function"]
+    status: Literal["SUCCEEDED", "FAILED"]
+    started_at: Moment | None = None
+    finished_at: Moment | None = None
+    seconds: Annotated[float | None, Field(ge=0, le=_MOST)] = None
+    bytes: Annotated[int | None, Field(ge=0, le=_MOST_BYTES)] = None
+
+
+class ErrorBody(Body):
+    """Why an attempt failed, and whose fault that is."""
+
+    type: str
+    message: str | None = None
+    traceback: str | None = None
+    fault: Literal["function", "source", "unavailable", "storage"] = "function"
+
+
+class ResultBody(Body):
+    """The `aero` payload of a run as its steps completed it.
+
+    It may come within the keyword arguments of a step, under the key `aero`; these are
+    then ignored.
+    """
+
+    _sent: Any = PrivateAttr()
+
+    payload_schema: Annotated[
+        int,
+        Field(alias="schema", description="Without it, that of the older client: 0"),
+    ] = 0
+    flow_id: Annotated[str | None, Field(description="Id, prefix or name")] = None
+    run_id: Annotated[
+        str | None, Field(description="null: a run of its own is opened")
+    ] = None
+    attempt: Annotated[
+        int | None, Field(ge=1, le=_MOST, description="Of the run that it names")
+    ] = None
+    task: Annotated[int | None, Field(ge=0, le=_MOST)] = None
+    input_data: dict[str, InputEntry | None] | None = None
+    output_data: dict[str, OutputEntry | None] | None = None
+    steps: Annotated[list[StepBody] | None, Field(max_length=3)] = None
+    environment: Annotated[
+        dict[str, Any] | None, Field(description="Where the function ran")
+    ] = None
+    log_tail: Annotated[
+        str | None, Field(description="Printed last; 64 KiB of it are kept")
+    ] = None
+    error: Annotated[ErrorBody | None, Field(description="If the attempt failed")] = (
+        None
+    )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keeping(cls, given: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
+        made = check(unwrapped(given))
+        made._sent = given
+        return made
+
+    def payload(self) -> dict[str, Any]:
+        """Return what was sent, of which every key counts where it is known again."""
+        return dict(self._sent)
 
 
 class FunctionBody(SharingBody):

@@ -289,6 +289,17 @@ class Provenance(Answer):
     sources: list[Download]
 
 
+class Payload(BaseModel):
+    """What crosses to a worker under the key `aero`, completed by each step."""
+
+    model_config = ConfigDict(extra="allow")
+
+    flow_id: str | None = None
+    run_id: str | None = None
+    input_data: Annotated[dict[str, Record], Field(description="By input")]
+    output_data: Annotated[dict[str, Record], Field(description="By output")]
+
+
 class Edge(Answer):
     """`child` was made, or made again, from `parent`."""
 

@@ -106,7 +106,10 @@ class Storage(Protocol):
         ...
 
     def restore(self, uri: str) -> None:
-        """Move an object out of the trash, as if just put; idempotent as well."""
+        """Move an object out of the trash, as if just put; idempotent as well.
+
+        One outside the trash is touched: gc leaves it alone.
+        """
         ...
 
     def empty_trash(self, *, untouched_since: datetime | None = None) -> int:

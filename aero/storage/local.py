@@ -146,6 +146,7 @@ class LocalStorage:
         if self._object(sha256).is_file():
             # Put anew since: those bytes are the better ones.
             lost.unlink(missing_ok=True)
+            os.utime(self._object(sha256))
         elif lost.is_file():
             os.utime(lost)
             self._install(lost, sha256)

@@ -107,8 +107,9 @@ class MemoryStorage:
         sha256 = sha256_of(uri)
         with self._lock:
             lost = self._trash.pop(sha256, None)
-            if lost is not None and sha256 not in self._objects:
-                self._objects[sha256] = _Object(lost.content, self._clock())
+            found = self._objects.get(sha256, lost)
+            if found is not None:
+                self._objects[sha256] = _Object(found.content, self._clock())
 
     def empty_trash(self, *, untouched_since: datetime | None = None) -> int:
         """See `Storage.empty_trash`."""

@@ -210,6 +210,21 @@ _LEAVE = (
 )
 
 
+def take_over(tx: Connection, run_id: str, attempt: int, claim_id: str) -> Any:
+    """Give an attempt to another claim and return its row.
+
+    The caller holds the lock of its flow and saw it RUNNING. Whoever worked on it is
+    fenced off, and lets go of it once it hears of that.
+    """
+    tell(tx, Topic.CANCELLED)
+    return tx.execute(
+        update(Run)
+        .where(Run.id == run_id, Run.attempt == attempt, _RUNNING)
+        .values(claim=claim_id)
+        .returning(*Run.__table__.c)
+    ).one()
+
+
 def extend_leases(
     tx: Connection, claims: Mapping[str, str], lease_expires: datetime
 ) -> set[str]:

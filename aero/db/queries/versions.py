@@ -3,7 +3,16 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    bindparam,
+    func,
+    insert,
+    select,
+    tuple_,
+    update,
+)
 
 from aero.db.models import (
     Data,
@@ -90,6 +99,15 @@ def get(tx: Connection, data_id: str, version: int) -> Row[Any] | None:
             DataVersion.data_id == data_id, DataVersion.version == version
         )
     ).one_or_none()
+
+
+def get_these(
+    tx: Connection, wanted: Collection[tuple[str, int]]
+) -> dict[tuple[str, int], Row[Any]]:
+    """Return versions by (Data, number), those that there are."""
+    named = tuple_(DataVersion.data_id, DataVersion.version)
+    rows = tx.execute(select(*DataVersion.__table__.c).where(named.in_(list(wanted))))
+    return {(row.data_id, row.version): row for row in rows}
 
 
 def referenced(tx: Connection, sha256s: Collection[str]) -> set[str]:

@@ -16,7 +16,6 @@ from typing import Any, BinaryIO, Self
 from sqlalchemy import Connection
 
 from aero import (
-    committing,
     downloads,
     events,
     flow_request,
@@ -32,6 +31,7 @@ from aero import (
     triggers,
 )
 from aero.acting import Change
+from aero.chaining import Chaining
 from aero.clock import Clock, utc_now
 from aero.config import ClientConf, load_conf, refuse_network_filesystem
 from aero.db import schema
@@ -53,7 +53,7 @@ from aero.types import Json, PolicyEnum, Sharing, Tell
 _KEYS = uuid.uuid5(uuid.NAMESPACE_URL, "urn:aero:idempotency-key")
 
 
-class Aero(TokenKeeping, GroupKeeping, Looking):
+class Aero(TokenKeeping, GroupKeeping, Looking, Chaining):
     """A workspace: its database, its store, and what executes its runs.
 
     Nothing is opened or started before it is needed. Use it as a context manager, or
@@ -585,57 +585,6 @@ class Aero(TokenKeeping, GroupKeeping, Looking):
     def retry_run(self, run: str) -> Json:
         """Run a failed, cancelled or skipped run again, with the newest inputs."""
         return self.get_run(self._write(run_requests.Retry(self.db, run)))
-
-    def pin_inputs(self, payload: Mapping[str, Any]) -> Json:
-        """Return a payload completed with what its steps need to know.
-
-        That is for an engine that chains the steps of a flow itself: the versions to
-        use, which are those its run was given, those the payload names, or the newest;
-        what is to be downloaded; and where bytes are kept.
-
-        Args:
-            payload: The `aero` payload, or keyword arguments of a step with one.
-
-        Raises:
-            NotFoundError: There is no such flow or run.
-            ConflictError: An input has no version yet.
-            ForbiddenError: It names outputs that the flow does not own.
-            InvalidValueError: It names inputs that are not the flow's.
-        """
-        storage = self.storage_location
-        return self.db.look(lambda tx: committing.pin_inputs(tx, payload, storage))
-
-    def commit_result(self, payload: Mapping[str, Any]) -> Json:
-        """Commit what a worker brought back of a run; the same payload counts once.
-
-        A payload that names a run must be of its attempt that is RUNNING: whoever works
-        on that is fenced off. One that names none opens a run of its own and commits
-        it. With an `error` the attempt fails, as if that had happened here.
-
-        Args:
-            payload: The `aero` payload as the steps completed it, or keyword arguments
-                of a step with one; besides, it may hold `steps`, `environment`,
-                `log_tail` and `error`, as `aero.jobs.run_task` reports them.
-
-        Returns:
-            The record of provenance; that of the run if it left none, because it
-            failed or found its sources unchanged.
-
-        Raises:
-            NotFoundError: There is no such flow or run.
-            ConflictError: The attempt is not under way, or the flow is paused.
-            ForbiddenError: It names outputs that the flow does not own.
-            InvalidValueError: It is malformed, names other inputs, or bytes that are
-                not stored as it says.
-        """
-        work = committing.Commit(self.db, payload, self.agent)
-        run_id = self.db.look(work.look)
-        if run_id is None:
-            work.verify(open_storage(self.storage_location))
-            run_id = str(self._write(work))
-        if work.ended is not None:
-            self.engine.ended(work.ended)
-        return self.db.look(lambda tx: work.record(tx, run_id))
 
     # -- the bytes of versions ----------------------------------------------------
 

@@ -368,9 +368,9 @@ def _choice(given: Json, key: str, known: Sequence[str], where: str) -> str:
 
 
 def _moment(given: Json, key: str, where: str) -> str | None:
-    value = _line(given, key, where)
-    if value is None:
+    if given.get(key) is None:
         return None
+    value = _line(given, key, where) or ""
     try:
         moment = datetime.fromisoformat(value)
         if moment.tzinfo is not None:

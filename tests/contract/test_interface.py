@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aero import AeroOutput
+from aero import AeroOutput, aero_format
 from aero.app import Aero
 from aero.client import AeroClient
 from aero.error import (
@@ -17,6 +17,7 @@ from aero.error import (
     ClientError,
     ConflictError,
     DuplicateError,
+    ForbiddenError,
     InvalidTypeError,
     InvalidValueError,
     NotFoundError,
@@ -256,6 +257,31 @@ def test_types_and_notifications(workspace: Any, publisher: Publisher) -> None:
     )
     workspace.run_until_idle(20)
     assert workspace.get_version("grouped")["source_key"] == "a/1.csv"
+
+
+def test_a_result_of_steps_that_were_chained_elsewhere(
+    workspace: Any, loud: Any
+) -> None:
+    kwargs = workspace.get_flow(loud["id"])
+    kwargs["aero"] = workspace.pin_inputs(kwargs["aero"])
+    assert kwargs["aero"]["input_data"]["cases"]["version"] == 1
+    done = aero_format(shout)(**kwargs | {"mark": "again"})
+    record = workspace.commit_result(done)
+    assert record == workspace.commit_result(done["aero"])
+    assert record == workspace.get_provenance(record["id"])
+    assert record["contributed_to"][0]["version"] == 2
+    with pytest.raises(ForbiddenError) as caught:
+        workspace.commit_result({**done["aero"], "output_data": {"other": {}}})
+    assert caught.value.outputs == ["other"]
+    with pytest.raises(NotFoundError):
+        workspace.pin_inputs({"flow_id": "nothing"})
+    with pytest.raises(InvalidValueError, match="schema 9"):
+        workspace.commit_result({"schema": 9})
+    with pytest.raises(InvalidTypeError, match="is no JSON"):
+        workspace.commit_result({**done["aero"], "log_tail": {1}})
+    ended = {"run_id": record["run_id"], "attempt": 1}
+    with pytest.raises(ConflictError, match="is SUCCEEDED"):
+        workspace.commit_result({**done["aero"], **ended})
 
 
 def test_keys_make_creation_count_once(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from aero.error import InvalidTypeError, InvalidValueError
+from aero.error import ClientError, InvalidTypeError, InvalidValueError
 from aero.formatting import accepted, media_type
 from aero.hashing import canonical, sha256_text
 from aero.sources.headers import content_type, safe_name, sendable
@@ -79,7 +79,7 @@ def result(payload: Any) -> Result:
     """
     given = unwrapped(payload)
     given = dict(given) if isinstance(given, Mapping) else given
-    body, text = accepted(given), _canonical(given)
+    text, body = _checked(given)
     flow, run = _line(body, "flow_id"), _line(body, "run_id")
     attempt = _whole(body, "attempt", least=1)
     if flow is None and run is None:
@@ -113,10 +113,14 @@ def result(payload: Any) -> Result:
     )
 
 
-def _canonical(given: Json) -> str:
+def _checked(given: Any) -> tuple[str, Json]:
+    """Return the one JSON text of a payload, and a copy of it that is understood."""
     try:
         text = canonical(given)
         text.encode()
+        body = accepted(given)
+    except ClientError:
+        raise
     except TypeError as error:
         raise InvalidTypeError(f"The payload is no JSON ({error}).") from error
     except (ValueError, RecursionError) as error:
@@ -125,7 +129,7 @@ def _canonical(given: Json) -> str:
         raise InvalidValueError(
             "The payload holds a NUL character, which no database keeps."
         )
-    return text
+    return text, body
 
 
 def _entries(body: Json, side: str) -> list[tuple[str, str, Json]]:
@@ -190,7 +194,7 @@ def _kind(entry: Json, where: str, name: str) -> Json:
     stated = _line(entry, "media_type", where)
     encoding = _line(entry, "encoding", where)
     known, charset = content_type(f"{stated or 'a/a'};charset={encoding or 'x'}")
-    if known is None or charset is None:
+    if known is None or charset != (encoding or "x").lower():
         raise InvalidValueError(
             f"{where} has the media type {stated!r} and the encoding {encoding!r}: "
             "write such as text/csv and utf-8."

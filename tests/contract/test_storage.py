@@ -221,6 +221,20 @@ def test_restore_brings_back(storage: Storage, source: Path) -> None:
     assert list(storage.trashed()) == []
 
 
+def test_restore_touches_what_is_not_in_the_trash(
+    storage: Storage, source: Path
+) -> None:
+    uri = storage.put(source).uri
+    [before] = storage.objects()
+    # A file system's clock may tick in hundredths of a second.
+    while datetime.now(UTC) < before.mtime + timedelta(milliseconds=20):
+        pass
+    storage.restore(uri)
+    [after] = storage.objects()
+    assert after.mtime > before.mtime
+    storage.get(uri, source.with_name("again"))
+
+
 def test_put_after_trash_stores_anew(storage: Storage, source: Path) -> None:
     uri = storage.put(source).uri
     storage.trash(uri)

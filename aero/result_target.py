@@ -140,9 +140,7 @@ def refuse_outputs(tx: Connection, target: Target, said: Result) -> None:
         )
     for name, entry in said.outputs.items():
         url = target.source_url(name)
-        if flow.outputs[name].no_copy:
-            wrong = "has no bytes of its own: notify of its versions"
-        elif entry["url"] not in {None, url}:
+        if entry["url"] not in {None, url}:
             wrong = f"was not downloaded from {url}"
         elif entry.get("not_modified") and (
             url is None or not _polled(tx, target, flow.made[name])

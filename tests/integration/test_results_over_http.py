@@ -14,6 +14,7 @@ from aero import Aero, aero_format, api, jobs
 from aero.auth.tokens import StaticTokens
 from aero.db.queries import tokens as token_queries
 from aero.error import InvalidTypeError, InvalidValueError
+from aero.function_source import plain_source
 from aero.hashing import canonical, sha256_text
 from aero.server.serving import serving
 from aero.tokens import Tokens
@@ -107,10 +108,12 @@ def here(
 
 def test_the_steps_without_a_server(here: Any, publisher: Publisher) -> None:
     flow = source(here, publisher.publish("cases.csv", "one"))
-    [kwargs] = jobs.get_versions(here.get_flow(flow["id"]))
+    [kwargs] = jobs.get_versions(here.get_flow(flow["id"]) | {"metrics": True})
     args, kwargs = jobs.download(**kwargs)
-    record = jobs.database_commit(*args, **kwargs, metrics=True)
+    record = jobs.database_commit(*args, **kwargs)
     timed = record.pop("database_commit")
+    steps = [step["name"] for step in record["steps"]]
+    assert steps == ["download", "get_versions", "commit"]
     assert timed["task_end"] - timed["task_start"] == timed["duration"]
     assert record == here.get_provenance(record["id"])
     counting = analysis(here, length, {"cases": made(flow)}, policy="NONE")
@@ -122,6 +125,12 @@ def test_the_steps_without_a_server(here: Any, publisher: Publisher) -> None:
         jobs.database_commit(window=7)
     with pytest.raises(InvalidValueError, match="names no flow"):
         jobs.get_versions({"aero": {}})
+
+
+def test_the_steps_are_registered_as_they_are() -> None:
+    for step in (jobs.get_versions, jobs.database_commit, jobs.commit_analysis):
+        name = step.__name__
+        assert plain_source(step).source == f"from aero.jobs import {name}\n"
 
 
 @pytest.fixture
@@ -171,39 +180,35 @@ def test_a_failure_is_answered_with_the_run(
     assert answer.json == sqlite_app.get_run(run["id"])
 
 
-@pytest.mark.parametrize(
-    ("change", "status", "kind"),
-    [
-        ({"flow_id": "0" * 32}, 404, "not-found"),
-        ({"run_id": "0" * 32, "attempt": 1}, 404, "not-found"),
-        ({"run_id": "0" * 32, "attempt": None}, 422, "invalid-value"),
-        ({"flow_id": None}, 422, "invalid-value"),
-        ({"schema": 2}, 422, "invalid-value"),
-        ({"schema": "1"}, 422, "invalid-value"),
-        ({"output_data": {"other": {}}}, 403, "forbidden"),
-        ({"output_data": []}, 422, "invalid-value"),
-        ({"output_data": {"n": {"uri": "file:///etc/passwd"}}}, 422, "invalid-value"),
-        ({"output_data": {"n": {"uri": 1}}}, 422, "invalid-value"),
-        ({"environment": {"a": "x" * 300_000}}, 422, "invalid-value"),
-        ({"environment": {"a": "\0"}}, 422, "invalid-value"),
-        ({"steps": [{"name": "commit", "status": "FAILED"}]}, 422, "invalid-value"),
-        ({"attempt": 2**31, "run_id": "0" * 32}, 422, "invalid-value"),
-        ({"log_tail": 7}, 422, "invalid-value"),
-    ],
-)
+REFUSED: list[tuple[dict[str, Any], int, str]] = [
+    ({"flow_id": "0" * 32}, 404, "not-found"),
+    ({"run_id": "0" * 32, "attempt": 1}, 404, "not-found"),
+    ({"run_id": "0" * 32, "attempt": None}, 422, "invalid-value"),
+    ({"flow_id": None}, 422, "invalid-value"),
+    ({"schema": 2}, 422, "invalid-value"),
+    ({"schema": "1"}, 422, "invalid-value"),
+    ({"output_data": {"other": {}}}, 403, "forbidden"),
+    ({"output_data": []}, 422, "invalid-value"),
+    ({"output_data": {"n": {"uri": "file:///etc/passwd"}}}, 422, "invalid-value"),
+    ({"output_data": {"n": {"uri": 1}}}, 422, "invalid-value"),
+    ({"environment": {"a": "x" * 300_000}}, 422, "invalid-value"),
+    ({"environment": {"a": "\0"}}, 422, "invalid-value"),
+    ({"steps": [{"name": "commit", "status": "FAILED"}]}, 422, "invalid-value"),
+    ({"attempt": 2**31, "run_id": "0" * 32}, 422, "invalid-value"),
+    ({"log_tail": 7}, 422, "invalid-value"),
+]
+
+
 def test_refusals_are_problems_and_store_nothing(
-    server: PlainHttp,
-    sqlite_app: Aero,
-    counting: Any,
-    change: dict[str, Any],
-    status: int,
-    kind: str,
+    server: PlainHttp, sqlite_app: Aero, counting: Any
 ) -> None:
-    sent = worked(sqlite_app, counting, length) | change
+    sent = worked(sqlite_app, counting, length)
     before = counts(sqlite_app)
-    answer = server.post("/prov/new", sent)
-    assert (answer.status, answer.json["type"]) == (status, f"urn:aero:{kind}")
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert answer.json["detail"].endswith(".")
+    for change, status, kind in REFUSED:
+        answer = server.post("/prov/new", sent | change)
+        assert (answer.status, answer.json["type"]) == (status, f"urn:aero:{kind}")
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert answer.json["detail"].endswith(".")
     assert counts(sqlite_app) == before
-    assert check_invariants(sqlite_app.db, store=sqlite_app.settings.store) == []
+    app = sqlite_app
+    assert check_invariants(app.db, store=app.settings.store) == []

@@ -18,7 +18,7 @@ from tests.faults.test_disconnects import LostAnswer
 from tests.invariants import check_invariants
 from tests.scenarios import analysis, another, length, made, source
 
-ROUNDS = 4
+ROUNDS = 3
 
 
 @pytest.fixture

@@ -181,6 +181,7 @@ def test_a_task_of_a_sweep(app: Aero, cases: Any, tmp_path: Path) -> None:
         app.commit_result({**sent, "task": 2})
 
 
+@ON_SQLITE
 def test_a_flow_that_makes_nothing(app: Aero) -> None:
     flow = app.register_flow("local", app.register_function(tick))
     assert app.commit_result(payload_of(flow))["contributed_to"] == []
@@ -222,6 +223,7 @@ def test_a_download_is_committed_with_its_facts(
     assert check_invariants(app.db, store=app.settings.store) == []
 
 
+@ON_SQLITE
 def test_what_a_function_made_of_a_download_keeps_both(
     app: Aero, publisher: Publisher, tmp_path: Path
 ) -> None:
@@ -260,6 +262,7 @@ def test_an_unchanged_source_leaves_only_the_run(
         app.commit_result(sent)
 
 
+@ON_SQLITE
 def test_one_of_two_sources_may_be_unchanged(
     app: Aero, publisher: Publisher, tmp_path: Path
 ) -> None:
@@ -291,20 +294,6 @@ def test_what_only_notifications_know_is_not_taken(
         sent["output_data"] = {name: stored(app, tmp_path, b"x")}
         with pytest.raises(ConflictError, match="notify"):
             app.commit_result(sent)
-
-
-@ON_SQLITE
-def test_a_url_that_is_not_the_sources_is_refused(
-    app: Aero, cases: Any, counting: Any
-) -> None:
-    before = rows(app)
-    for flow, name in ((cases, "cases"), (counting, "n")):
-        sent = app.pin_inputs(payload_of(flow))
-        sent["output_data"][name] |= _no_file(app)
-        sent["output_data"][name]["url"] = "http://169.254.169.254/latest"
-        with pytest.raises(InvalidValueError, match="was not downloaded from"):
-            app.commit_result(sent)
-    assert rows(app) == before
 
 
 # -- a run that it names --------------------------------------------------------------
@@ -390,6 +379,7 @@ def test_a_cancelled_run_commits_nothing(app: Aero, counting: Any) -> None:
         assert rows(app) == before
 
 
+@ON_SQLITE
 def test_a_lease_that_ran_out_does_not_matter_until_the_run_is_taken(
     app: Aero, counting: Any, clock: FrozenClock
 ) -> None:
@@ -464,6 +454,7 @@ def test_a_worker_that_failed_says_so(app: Aero, cases: Any) -> None:
             app.commit_result(failed(again, message="another"))
 
 
+@ON_SQLITE
 def test_damaged_inputs_are_brought_again(app: Aero, cases: Any, counting: Any) -> None:
     app.run_flow(counting["id"], wait=False)
     with holding(app):
@@ -474,12 +465,6 @@ def test_damaged_inputs_are_brought_again(app: Aero, cases: Any, counting: Any) 
         assert app.commit_result(sent)["status"] == "PENDING"
     [state] = rows(app)["source_state"]
     assert (state.etag, state.raw_sha256) == (None, None)
-
-
-@ON_SQLITE
-def test_without_a_run_there_is_none_to_fail(app: Aero, counting: Any) -> None:
-    with pytest.raises(InvalidValueError, match="names no run"):
-        app.commit_result(failed(payload_of(counting)))
 
 
 # -- the older client -----------------------------------------------------------------
@@ -541,27 +526,17 @@ def test_a_payload_of_the_older_client(
         app.commit_result(sent)
 
 
-@ON_SQLITE
-def test_an_unknown_schema_is_refused_by_both_versions(
-    app: Aero, counting: Any
-) -> None:
-    with pytest.raises(InvalidValueError, match=r"schema 7.*schema 1") as caught:
-        app.commit_result({**payload_of(counting), "schema": 7})
-    assert (caught.value.schema, caught.value.understood) == (7, 1)
-
-
 # -- refusals -------------------------------------------------------------------------
 
 
 @ON_SQLITE
-def test_outputs_of_others_are_refused_by_name(
+def test_what_is_not_the_flows_is_refused_by_name(
     app: Aero, cases: Any, counting: Any
 ) -> None:
     sent = worked(app, counting, length)
     before = rows(app)
-    stolen = copy.deepcopy(sent)
+    stolen, named = copy.deepcopy(sent), copy.deepcopy(sent)
     stolen["output_data"]["n"]["id"] = data(cases)
-    named = copy.deepcopy(sent)
     named["output_data"]["cases"] = dict(sent["output_data"]["n"], id=data(cases))
     for wrong, outputs in ((stolen, ["n"]), (named, ["cases"])):
         with pytest.raises(ForbiddenError) as caught:
@@ -569,6 +544,25 @@ def test_outputs_of_others_are_refused_by_name(
         assert (caught.value.code, caught.value.outputs) == (403, outputs)
     with pytest.raises(InvalidValueError, match=r"n of flow .* are missing"):
         app.commit_result({**sent, "output_data": {}})
+    for entries in (
+        {"other": {"id": data(cases), "version": 1}},
+        {"cases": {"id": data(counting), "version": 1}},
+        {"cases": {"id": data(cases), "version": 9}},
+        {"cases": {"id": data(cases), "version": 2**31 - 1}},
+    ):
+        with pytest.raises(InvalidValueError):
+            app.commit_result({**sent, "input_data": entries})
+    for flow, name in ((cases, "cases"), (counting, "n")):
+        elsewhere = app.pin_inputs(payload_of(flow))
+        elsewhere["output_data"][name] |= _no_file(app)
+        elsewhere["output_data"][name]["url"] = "http://169.254.169.254/latest"
+        with pytest.raises(InvalidValueError, match="was not downloaded from"):
+            app.commit_result(elsewhere)
+    with pytest.raises(InvalidValueError, match="names no run"):
+        app.commit_result(failed(payload_of(counting)))
+    with pytest.raises(InvalidValueError, match=r"schema 7.*schema 1") as unknown:
+        app.commit_result({**sent, "schema": 7})
+    assert (unknown.value.schema, unknown.value.understood) == (7, 1)
     assert rows(app) == before
 
 
@@ -605,6 +599,13 @@ def test_bytes_that_are_not_stored_as_it_says_are_refused(
         if not change.keys() & {"size", "sha256"}:
             with pytest.raises(InvalidValueError):
                 app.commit_result(_bare(wrong))
+    sha256 = sent["output_data"]["n"]["sha256"]
+    kept = app.settings.store / "objects" / sha256[:2] / sha256
+    kept.chmod(0o600)
+    kept.write_bytes(b"4")
+    with pytest.raises(InvalidValueError, match="damaged"):
+        app.commit_result(sent)
+    kept.unlink()
     assert rows(app) == before
 
 
@@ -626,52 +627,15 @@ def _bare(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 @ON_SQLITE
-def test_damaged_bytes_are_refused(app: Aero, counting: Any) -> None:
-    sent = worked(app, counting, length)
-    sha256 = sent["output_data"]["n"]["sha256"]
-    kept = app.settings.store / "objects" / sha256[:2] / sha256
-    kept.chmod(0o600)
-    kept.write_bytes(b"4")
-    before = rows(app)
-    with pytest.raises(InvalidValueError, match="damaged"):
-        app.commit_result(sent)
-    assert rows(app) == before
-    kept.unlink()
-
-
-@ON_SQLITE
-def test_a_file_is_called_what_a_file_can_be_called(
-    app: Aero, counting: Any, tmp_path: Path
-) -> None:
-    sent = worked(app, counting, length)
-    sent["output_data"]["n"]["file_bn"] = "../../../etc/passwd"
-    record = app.commit_result(sent)
-    assert record["contributed_to"][0]["data_file"]["file_name"] == "passwd"
-
-
-@ON_SQLITE
-def test_inputs_of_others_are_refused(app: Aero, cases: Any, counting: Any) -> None:
-    sent = worked(app, counting, length)
-    before = rows(app)
-    for entries in (
-        {"other": {"id": data(cases), "version": 1}},
-        {"cases": {"id": data(counting), "version": 1}},
-        {"cases": {"id": data(cases), "version": 9}},
-        {"cases": {"id": data(cases), "version": 2**31 - 1}},
-    ):
-        with pytest.raises(InvalidValueError):
-            app.commit_result({**sent, "input_data": entries})
-    assert rows(app) == before
-
-
-@ON_SQLITE
 def test_what_gc_took_out_is_kept_again(
     app: Aero, counting: Any, tmp_path: Path
 ) -> None:
     sent = worked(app, counting, length)
     uri, storage = sent["output_data"]["n"]["uri"], open_storage(app.storage_location)
     storage.trash(uri)
-    app.commit_result(sent)
+    sent["output_data"]["n"]["file_bn"] = "../../../etc/passwd"
+    [version] = app.commit_result(sent)["contributed_to"]
+    assert version["data_file"]["file_name"] == "passwd"
     assert uri in {each.uri for each in storage.objects()}
     assert text(app, data(counting), tmp_path) == "3"
 

@@ -16,7 +16,7 @@ import functools
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -245,6 +245,8 @@ def register_flow(  # noqa: PLR0917 -- the older client's signature
     storage: str | None = None,
     public: bool = False,
     group: str | None = None,
+    email: str | Sequence[str] | None = None,
+    notify: str | Sequence[str] | None = None,
     exist_ok: bool = False,
 ) -> Json:
     """Store a flow, a standing rule that runs a function, and return its record.
@@ -281,6 +283,10 @@ def register_flow(  # noqa: PLR0917 -- the older client's signature
         storage: Where the outputs' bytes live; default: the local store.
         public: Everybody sees the flow and the Data it makes.
         group: The members of this group do; default: nobody but you.
+        email: Whom to mail when the flow fails, and when it works again: one address or
+            several.
+        notify: URLs to tell that: `https://...` is sent a POST of JSON; with the extra
+            `notices` also those of chats and other services, as Apprise writes them.
         exist_ok: Return the record of an equal flow instead of refusing the new one.
 
     Raises:
@@ -313,6 +319,8 @@ def register_flow(  # noqa: PLR0917 -- the older client's signature
         storage=storage,
         public=public,
         group=group,
+        email=email,
+        notify=notify,
         exist_ok=exist_ok,
     )
     _workspace.say(app.waiting_note())
@@ -395,14 +403,16 @@ def resume_flow(flow_id: str) -> Json:
 
 @_public
 def set_flow(flow_id: str, **changes: Any) -> Json:
-    """Change how a flow's runs are started, and return its record.
+    """Change how a flow's runs are started and whom it tells; return its record.
 
     What waits follows; what runs goes on.
 
     Args:
         flow_id: The flow.
         **changes: `priority`: of what waits, higher runs first. `max_running`: how many
-            of its runs may run at once, None for any number.
+            of its runs may run at once, None for any number. `email`, `notify`: whom to
+            tell when it fails and when it works again, in place of those told before;
+            None for nobody.
     """
     return client().set_flow(flow_id, **changes)
 
@@ -544,6 +554,8 @@ def create_source(  # noqa: PLR0917 -- the older client's signature
     output: str | None = None,
     public: bool = False,
     group: str | None = None,
+    email: str | Sequence[str] | None = None,
+    notify: str | Sequence[str] | None = None,
     exist_ok: bool = False,
 ) -> Json:
     """Create a source: Data that is downloaded from a URL.
@@ -573,6 +585,8 @@ def create_source(  # noqa: PLR0917 -- the older client's signature
             `name`.
         public: Everybody sees the Data and its flow.
         group: The members of this group do; default: nobody but you.
+        email: Whom to mail when its flow fails, and when it works again.
+        notify: URLs to tell that; see `register_flow`.
         exist_ok: Return the record of an equal source instead of refusing a new one.
 
     Returns:
@@ -607,6 +621,8 @@ def create_source(  # noqa: PLR0917 -- the older client's signature
         output=output,
         public=public,
         group=group,
+        email=email,
+        notify=notify,
         exist_ok=exist_ok,
     )
     _workspace.say(app.waiting_note())

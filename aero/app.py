@@ -5,7 +5,8 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import timedelta
 from functools import partial
@@ -16,6 +17,7 @@ from typing import Any, BinaryIO, Self
 from sqlalchemy import Connection
 
 from aero import (
+    channels,
     downloads,
     events,
     flow_request,
@@ -28,6 +30,7 @@ from aero import (
     sourcing,
     standing,
     status,
+    targets,
     triggers,
 )
 from aero.acting import Change
@@ -218,6 +221,7 @@ class Aero(TokenKeeping, GroupKeeping, Looking, Chaining):
         *,
         exist_ok: bool,
     ) -> Json:
+        self._check_targets(request.notify)
         flow_id = self._new_id(idempotency_key)
         registered = self._write(
             lambda tx: registration.register_flow(
@@ -226,6 +230,24 @@ class Aero(TokenKeeping, GroupKeeping, Looking, Chaining):
             scheduled=True,
         )
         return self.get_flow(registered, inputs_only=False)
+
+    def _check_targets(self, found: Sequence[str]) -> None:
+        """Refuse targets that who asks may not name, or that nothing can reach."""
+        if self.identity is not None:
+            targets.refuse_from_afar(found)
+        for target in found:
+            channels.check(target)
+        if self.settings.smtp_url is None and targets.addresses(found):
+            self._warn_of_mail()
+
+    def _warn_of_mail(self) -> None:
+        # Over HTTP nobody would hear it.
+        if self.identity is None:
+            warnings.warn(
+                "Mail is sent once smtp_url is set where 'aero work' runs.",
+                UserWarning,
+                stacklevel=5,
+            )
 
     def _new_id(self, idempotency_key: str | None) -> str:
         """Return the id of what is to be made, the same for the same key."""
@@ -246,10 +268,15 @@ class Aero(TokenKeeping, GroupKeeping, Looking, Chaining):
         return self.get_flow(resumed, inputs_only=False)
 
     def set_flow(self, flow: str, **changes: Any) -> Json:
-        """Change a flow's `priority` or `max_running`, and return its record.
+        """Change a flow's `priority`, `max_running`, `email` or `notify`.
 
         What waits follows; what runs goes on. See `aero.limits.set_flow`.
+
+        Returns:
+            Its record.
         """
+        checked = flow_request.flow_changes(changes)
+        self._check_targets([*checked.get("email", ()), *checked.get("notify", ())])
         changed = self._write(lambda tx: limits.set_flow(tx, flow, changes))
         return self.get_flow(changed, inputs_only=False)
 
@@ -341,6 +368,8 @@ class Aero(TokenKeeping, GroupKeeping, Looking, Chaining):
         output: str | None = None,
         public: bool = False,
         group: str | None = None,
+        email: str | Sequence[str] | None = None,
+        notify: str | Sequence[str] | None = None,
         idempotency_key: str | None = None,
     ) -> Json:
         """Make Data with a URL and the flow that ingests it, both at once.
@@ -371,6 +400,8 @@ class Aero(TokenKeeping, GroupKeeping, Looking, Chaining):
                 `name`.
             public: Everybody sees the Data and its flow.
             group: The members of this group do.
+            email: Whom to mail when its flow fails, and when it works again.
+            notify: URLs to tell that; see `aero.api.register_flow`.
             idempotency_key: Repeated with the same key, the source is made once.
 
         Returns:
@@ -407,8 +438,10 @@ class Aero(TokenKeeping, GroupKeeping, Looking, Chaining):
             output=output,
             public=public,
             group=group,
+            email=email,
+            notify=notify,
         )
-
+        self._check_targets(wanted.flow.notify)
         new = self._new_id(idempotency_key)
 
         def work(tx: Connection) -> Json:

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -147,7 +147,7 @@ class AeroClient:
         return self._post(_path("flow", flow, "resume"))
 
     def set_flow(self, flow: str, **changes: Any) -> Json:
-        """Change a flow's `priority` or `max_running`, and return its record."""
+        """Change a flow's `priority`, `max_running`, `email` or `notify`."""
         checked = flow_request.flow_changes(changes)
         return self._post(_path("flow", flow, "set"), dict(checked))
 
@@ -207,6 +207,8 @@ class AeroClient:
         output: str | None = None,
         public: bool = False,
         group: str | None = None,
+        email: str | Sequence[str] | None = None,
+        notify: str | Sequence[str] | None = None,
         idempotency_key: str | None = None,
     ) -> Json:
         """Make Data with a URL and the flow that ingests it, both at once."""
@@ -233,6 +235,8 @@ class AeroClient:
             "max_running": max_running,
             "output": output,
             **_shared(public, group),
+            "email": email,
+            "notify": notify,
         }
         return self._post("/data/source", body, idempotency_key)
 

@@ -13,6 +13,7 @@ from aero.db.changes import Topic
 from aero.db.queries import flows as flow_queries
 from aero.db.queries import runs as run_queries
 from aero.db.session import Database
+from aero.delivery import Courier
 from aero.error import DatabaseUnavailableError
 from aero.runs.claiming import DispatchSettings
 from aero.runs.dispatch import Dispatcher, Listener
@@ -68,6 +69,7 @@ class Engine:
         self.listeners = [] if listener is None else [listener]
         self._dispatcher: Dispatcher | None = None
         self._scheduler: Scheduler | None = None
+        self._courier = Courier(db, settings)
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._deadline = 0.0
@@ -92,6 +94,7 @@ class Engine:
         self._thread = threading.Thread(target=self._loop, name="aero-dispatcher")
         self._thread.start()
         self._scheduler.start()
+        self._courier.start()
 
     @property
     def busy(self) -> bool:
@@ -117,6 +120,7 @@ class Engine:
             self._wake_dispatcher()
             self._thread.join()
             self._thread = None
+        self._courier.stop(self._patient)
         self._db.changes.stop()
 
     def close(self) -> None:
@@ -127,6 +131,7 @@ class Engine:
             if dispatcher is not None:
                 dispatcher.close()
         finally:
+            self._courier.close()
             if self._executor is not None:
                 self._executor.shutdown(cancel_futures=True)
 
@@ -152,8 +157,15 @@ class Engine:
         self._until(holds, timeout, ticking=False)
 
     def run_until_idle(self, timeout: float | None = None) -> None:
-        """Run what is due and pending, also after its back-off, until nothing is."""
+        """Run what is due and pending, also after its back-off, until nothing is.
+
+        What is to be told of it is sent, too.
+        """
+        began = time.monotonic()
         self._until(self._idle, timeout, ticking=True)
+        left = None if timeout is None else timeout - (time.monotonic() - began)
+        if not self._courier.deliver(left):
+            raise TimeoutError(f"Not done within {timeout} s.")
 
     def run_ready(self) -> None:
         """Run what is due and may start now, and leave what waits out a back-off."""
@@ -262,6 +274,9 @@ class Engine:
     def _heard(self, topics: Collection[Topic]) -> None:
         if Topic.FLOWS in topics:
             self._wake_scheduler()
+        # On SQLite any commit may be about them; it looks often enough.
+        if Topic.NOTICES in topics and not self._db.is_sqlite:
+            self._courier.wake()
         with self._stepped:
             self._stepped.notify_all()
         dispatcher = self._dispatcher

@@ -16,6 +16,7 @@ AeroError
 │   ├── ServerError               503, the server does not answer as it should
 │   ├── AuthUnavailableError      503, who could tell who asks does not answer
 │   └── DatabaseUnavailableError  503, the database does not answer: try again later
+├── NoticeError                 a notice did not reach its receiver: tried for a day
 └── RunError                    why an attempt of a run failed
     ├── FunctionError             the user's function is at fault: `retries` applies
     │   ├── FunctionTimeoutError
@@ -163,6 +164,10 @@ class DatabaseUnavailableError(ClientError):
     """The database does not answer."""
 
     code = 503
+
+
+class NoticeError(AeroError):
+    """The receiver did not take the notice."""
 
 
 class RunError(AeroError):

@@ -6,16 +6,19 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from aero import triggers
+from aero import targets, triggers
 from aero.clock import isoformat
 from aero.db.models import Run
 from aero.db.queries import data as data_queries
 from aero.db.queries import flows as flow_queries
 from aero.db.queries import limits
+from aero.db.queries import notices as notice_queries
 from aero.db.queries.common import is_status
 from aero.db.sight import sees
 from aero.runs import lifecycle
 from aero.types import Json, PolicyEnum, RunStatus
+
+_UNDELIVERED = 5
 
 
 def explain(
@@ -56,6 +59,8 @@ def explain(
         "last_error": _last_error(recent),
         "max_running": flow.max_running,
         "running": limits.running_of(tx, flow.id),
+        "failing_since": isoformat(flow.failing_since),
+        "undelivered": _undelivered(tx, flow.id),
         "reason": _resting(flow)
         or _held_back(tx, flow, endpoints, now)
         or _working(flow, living, endpoints, now)
@@ -117,6 +122,21 @@ def _run(row: Any) -> Json:
         "attempt": row.attempt,
         "finished_at": isoformat(row.finished_at),
     }
+
+
+def _undelivered(tx: Connection, flow_id: str) -> list[Json]:
+    return [
+        {
+            "id": row.id,
+            "run_id": row.run_id,
+            "kind": row.kind,
+            "target": targets.shown(row.target),
+            "attempts": row.attempts,
+            "error": row.error,
+            "next_attempt": isoformat(row.not_before),
+        }
+        for row in notice_queries.undelivered(tx, flow_id, _UNDELIVERED)
+    ]
 
 
 def _last_error(recent: list[Any]) -> Json | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from aero import triggers
+from aero import targets, triggers
 from aero.error import InvalidTypeError, InvalidValueError
 from aero.hashing import canonical
 from aero.types import PolicyEnum, Sharing
@@ -70,6 +70,7 @@ class FlowRequest:
     max_running: int | None = None
     tags: tuple[str, ...] = ()
     sharing: Sharing = field(default_factory=Sharing)
+    notify: tuple[str, ...] = ()
 
 
 def flow_request(
@@ -93,6 +94,8 @@ def flow_request(
     storage: str | None = None,
     public: bool = False,
     group: str | None = None,
+    email: str | Sequence[str] | None = None,
+    notify: str | Sequence[str] | None = None,
 ) -> FlowRequest:
     """Check the arguments of `register_flow`; `config` may also be the list itself.
 
@@ -126,6 +129,7 @@ def flow_request(
         max_running=limit(max_running),
         tags=_tags(tags or ()),
         sharing=Sharing.of(public, group),
+        notify=targets.targets(email, notify),
     )
 
 
@@ -152,10 +156,12 @@ def flow_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
     checks: dict[str, Callable[[Any], Any]] = {
         "priority": partial(_whole, "priority"),
         "max_running": limit,
+        "email": lambda email: list(targets.targets(email=email)),
+        "notify": lambda notify: list(targets.targets(notify=notify)),
     }
     for name in changes.keys() - checks.keys():
         raise InvalidTypeError(
-            f"A flow's {name!r} cannot be changed: give priority or max_running, or "
+            f"A flow's {name!r} cannot be changed: give {', '.join(checks)}, or "
             "register another flow."
         )
     return {name: checks[name](value) for name, value in changes.items()}

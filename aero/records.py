@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from aero import targets
 from aero.clock import isoformat
 from aero.db.queries import data as data_queries
 from aero.db.queries import definitions as definition_queries
@@ -125,6 +126,8 @@ def _flow(
         "timeout": row.timeout,
         "priority": row.priority,
         "max_running": row.max_running,
+        "email": targets.addresses(row.notify or ()),
+        "notify": targets.others(row.notify or ()),
         "created_at": isoformat(row.created_at),
         **_sharing(row),
         "derived_from": [every[c.data_id] for c in used],

@@ -350,6 +350,7 @@ def _insert(
             timeout=request.timeout,
             priority=request.priority,
             max_running=request.max_running,
+            notify=list(request.notify) or None,
             created_at=now,
             **request.sharing.columns,
         )

@@ -10,6 +10,7 @@ from aero.config import ClientConf
 from aero.config.settings import masked
 from aero.db import schema
 from aero.db.base import REVISION
+from aero.db.queries import notices as notice_queries
 from aero.db.queries import overview as queries
 from aero.db.queries import runs as run_queries
 from aero.db.session import Database
@@ -35,8 +36,9 @@ def status(
         `version`, `profile`, `config_file`, `home`, `database` (its password
         masked), `database_bytes`, `store`, `store_objects`, `store_bytes`,
         `trash_bytes` (all three as listed), `workers_alive`, `runs` by status,
-        `next_due` (ISO 8601) and `next_due_flow`, `revision` and `note`: what to
-        know or to do, else None.
+        `next_due` (ISO 8601) and `next_due_flow`, `notices_waiting` (that are to be
+        sent), `notices_undelivered` (whose last attempt failed, also those given
+        up), `revision` and `note`: what to know or to do, else None.
     """
     from aero import __version__
 
@@ -56,6 +58,8 @@ def status(
         "runs": dict.fromkeys(map(str, RunStatus), 0),
         "next_due": None,
         "next_due_flow": None,
+        "notices_waiting": 0,
+        "notices_undelivered": 0,
         "revision": None,
         "note": NO_WORKSPACE,
     }
@@ -69,6 +73,9 @@ def status(
         if found == REVISION:
             report["runs"] |= run_queries.counts(tx)
             report |= _next(tx)
+            waiting, undelivered = notice_queries.counts(tx)
+            report["notices_waiting"] = waiting
+            report["notices_undelivered"] = undelivered
             report["workers_alive"] = presence.alive(tx, db.now(tx))
             report["note"] = None if running else _note(db, tx)
     return report

@@ -39,7 +39,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        length = int(self.headers.get("Content-Length", 0))
+        self.server.owner.bodies.append(self.rfile.read(length))
         self.do_GET()
 
     def do_GET(self) -> None:
@@ -101,6 +102,7 @@ class Loopback:
         self.port = server.server_address[1]
         self.url = f"{scheme}://127.0.0.1:{self.port}"
         self.requests: list[tuple[str, Message]] = []
+        self.bodies: list[bytes] = []
         self.stopping = threading.Event()
         self._replies: list[Reply] = [Answer(404)]
         self._by_path: dict[str, Reply] = {}

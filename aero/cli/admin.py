@@ -51,8 +51,16 @@ def _described(report: Json) -> dict[str, Any]:
         "workers": f"{workers} alive" if workers else "none alive",
         "runs": ", ".join(runs) or "none",
         "next due": flow and f"{when(report['next_due'])}, flow {flow}",
+        "notices": _notices(report),
         "aero": report["version"],
     }
+
+
+def _notices(report: Json) -> str | None:
+    waiting, failed = report["notices_waiting"], report["notices_undelivered"]
+    if failed:
+        return f"{failed} not delivered: 'aero explain FLOW' says why"
+    return f"{waiting} to be sent" if waiting else None
 
 
 @click.command("gc")

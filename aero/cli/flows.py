@@ -67,6 +67,8 @@ _IN_FILE_ONLY = ("input_data", "output_data")
 @click.option("--storage", help="Where the outputs' bytes live.")
 @click.option("--public", is_flag=True, help="Everybody sees it.")
 @click.option("--group", help="The members of this group see it.")
+@given.email_option()
+@given.notify_option
 @click.option("--exist-ok", is_flag=True, help="An equal flow that exists will do.")
 @json_option
 @given.pairs_argument
@@ -206,8 +208,11 @@ def _print_explained(record: Json) -> None:
             "last executed": when(record["last_executed"]) or None,
             "last run": last and f"{last['id']} {last['status']}",
             "last error": error and f"{error['type']}: {error['message']}",
+            "failing since": when(record["failing_since"]) or None,
         }
     )
+    for notice in record["undelivered"]:
+        say(_undelivered(notice))
     if record["inputs"]:
         print_records(
             record["inputs"],
@@ -223,6 +228,15 @@ def _print_explained(record: Json) -> None:
             none="",
             limit=0,
         )
+
+
+def _undelivered(notice: Json) -> str:
+    again = when(notice["next_attempt"])
+    then = f"next attempt {again}" if again else "given up"
+    return (
+        f"{notice['target']} was not told that run {short(notice['run_id'])} "
+        f"{notice['kind']} ({notice['attempts']} attempts, {then}): {notice['error']}"
+    )
 
 
 @click.command("pause")

@@ -26,6 +26,27 @@ kwargs_option = click.option(
     multiple=True,
     help="An argument of the function; the value is JSON, else text. Repeatable.",
 )
+notify_option = click.option(
+    "--notify",
+    "notify",
+    metavar="URL",
+    multiple=True,
+    help="A webhook, or another target, to tell that. Repeatable.",
+)
+
+
+def email_option(*short: str) -> Callable[[Any], Any]:
+    """Return the option of whom to mail, with these short names."""
+    return click.option(
+        *short,
+        "--email",
+        "email",
+        metavar="ADDRESS",
+        multiple=True,
+        help="Whom to mail when it fails and when it works again. Repeatable.",
+    )
+
+
 pairs_argument = click.argument("pairs", metavar="", nargs=-1)
 
 

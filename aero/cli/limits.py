@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from aero.cli import given
 from aero.cli.output import json_option, print_object, print_records
 from aero.cli.workspace import workspace
 from aero.types import Json
@@ -15,21 +16,33 @@ from aero.types import Json
 @click.option(
     "--max-running", metavar="N|none", help="How many of its runs may run at once."
 )
+@given.email_option()
+@given.notify_option
 @json_option
 def set_(
-    flow: str, priority: int | None, max_running: str | None, as_json: bool
+    *,
+    flow: str,
+    priority: int | None,
+    max_running: str | None,
+    email: tuple[str, ...],
+    notify: tuple[str, ...],
+    as_json: bool,
 ) -> None:
-    """Change the priority of FLOW, or how many of its runs may run at once.
+    """Change FLOW: its priority, how many of its runs run at once, whom it tells.
 
-    Runs that wait follow; what runs goes on.
+    Runs that wait follow; what runs goes on. Whom it tells replaces whom it told;
+    'none' is nobody.
     """
     changes: dict[str, Any] = {}
     if priority is not None:
         changes["priority"] = priority
     if max_running is not None:
         changes["max_running"] = _number(max_running)
+    for name, told in {"email": email, "notify": notify}.items():
+        if told:
+            changes[name] = [] if told == ("none",) else list(told)
     if not changes:
-        raise click.UsageError("Give --priority or --max-running")
+        raise click.UsageError("Give --priority, --max-running, --email or --notify")
     with workspace() as app:
         record = app.set_flow(flow, **changes)
     if as_json:
@@ -40,6 +53,9 @@ def set_(
         f"Flow {record['id']} has priority {record['priority']}, and {most} of its "
         "runs may run at once."
     )
+    whom = ", ".join([*record["email"], *record["notify"]])
+    if whom:
+        click.echo(f"When it fails, {whom} is told.")
 
 
 @click.command("limit")

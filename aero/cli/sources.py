@@ -45,7 +45,8 @@ _PATTERN = set("*?[")
 @click.option("--public", is_flag=True, help="Everybody sees it.")
 @click.option("--group", help="The members of this group see it.")
 @click.option("--exist-ok", is_flag=True, help="An equal source that exists will do.")
-@click.option("-e", "--email", help="For failure notices, once there is a server.")
+@given.email_option("-e")
+@given.notify_option
 @click.option("-m", "--modifier", help="Ignored; taken for older scripts.")
 @json_option
 @given.pairs_argument
@@ -80,8 +81,6 @@ def create_(
 def _say_what_is_ignored(found: dict[str, Any]) -> None:
     if found.pop("modifier", None) is not None:
         say("Warning: --modifier was ignored: clean the data with --verifier instead.")
-    if found.pop("email", None) is not None:
-        say("Warning: --email was ignored: failure notices need a server.")
 
 
 def _added_to_type(app: "Workspace", found: dict[str, Any]) -> Json | None:

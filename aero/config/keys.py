@@ -77,6 +77,14 @@ def _server(value: Any) -> str:
     return str(value)
 
 
+def _mail_server(value: Any) -> str:
+    parts = urlsplit(_text(value))
+    # Asked for its port, it refuses one that is none.
+    if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or parts.port == 0:
+        raise ValueError
+    return str(value)
+
+
 def _path(value: Any) -> Path:
     return Path(_text(value)).expanduser()
 
@@ -197,6 +205,11 @@ KEYS: Mapping[str, Kind] = {
     "server_url": SERVER,
     "token": Kind(what="a token of the server", check=token_text, secret=True),
     "webhook_secret": SECRET,
+    "smtp_url": Kind(
+        what="smtps://USER:PASSWORD@HOST[:PORT]?from=ADDRESS, or smtp:// for STARTTLS",
+        check=_mail_server,
+        secret=True,
+    ),
     # What the older program calls server_url and aero_dir.
     "server": SERVER,
     "cache_dir": PATH,

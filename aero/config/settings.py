@@ -56,6 +56,7 @@ class ClientConf:
         server_url: The server's URL; None: embedded.
         token: Sent to that server with every request.
         webhook_secret: What those who send webhooks to this server share with it.
+        smtp_url: The mail server that failure notices are sent by.
     """
 
     profile: str = "default"
@@ -87,6 +88,7 @@ class ClientConf:
     server_url: str | None = None
     token: str | None = field(default=None, repr=False)
     webhook_secret: str | None = field(default=None, repr=False)
+    smtp_url: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         home = self.home.absolute()

@@ -38,6 +38,8 @@ class Topic(StrEnum):
     """A run ended that somebody may wait for."""
     FLOWS = "flows"
     """A flow is due at another time, or may run again, or no longer."""
+    NOTICES = "notices"
+    """There is a failure notice to send."""
 
 
 ALL = frozenset(Topic)

@@ -52,6 +52,10 @@ class Database:
     Args:
         url: An SQLAlchemy URL, `sqlite:///...` or `postgresql+psycopg://...`.
         clock: This process's clock, which on SQLite is the database's as well.
+
+    Attributes:
+        own_changes: What to call once a transaction of this process was about a topic,
+            since `changes` tells what others committed.
     """
 
     def __init__(self, url: str, *, clock: Clock = utc_now) -> None:
@@ -61,6 +65,7 @@ class Database:
         self._written = _Count()
         self.outages = Outages(self.url)
         self.changes = changes_of(self.url, self._connect, self.outages)
+        self.own_changes: dict[Topic, Callable[[], None]] = {}
         self._engine: Engine | None = None
         self._lock = threading.Lock()
         self._viewer: Viewer | None = None
@@ -191,7 +196,7 @@ class Database:
             DatabaseUnavailableError: The database does not come back.
         """
 
-        def once() -> T:
+        def once() -> tuple[T, set[Topic]]:
             topics: set[Topic] = set()
             # Begun explicitly: with the first statement, the lock would come after
             # the clock was read.
@@ -202,10 +207,12 @@ class Database:
                 result = work(tx)
                 if topics:
                     self.changes.announce(tx, topics)
-            return result
+            return result, topics
 
-        result = self.outages.repeat(once)
+        result, topics = self.outages.repeat(once)
         self._written.total += 1
+        for topic in topics & self.own_changes.keys():
+            self.own_changes[topic]()
         return result
 
     def now(self, tx: Connection) -> datetime:

@@ -21,7 +21,7 @@ from aero.db.queries import runs as run_queries
 from aero.db.queries import versions as version_queries
 from aero.db.queries.common import lock_rows
 from aero.error import FencedError
-from aero.runs import lifecycle
+from aero.runs import lifecycle, notices
 from aero.types import Json, RunStatus
 
 
@@ -119,7 +119,9 @@ def conclude(
         # Others are seldom waited for, and who does looks from time to time.
         tell(tx, Topic.ENDED)
     run_queries.record_steps(tx, run.id, run.attempt, result.get("steps", []))
-    flow_queries.set_values(tx, run.flow_id, last_executed=now)
+    sweep = isinstance(execution.flow.kwargs, list)
+    told = flow_queries.executed(tx, run.flow_id, now)
+    notices.ended_well(tx, now, run, told, sweep=sweep)
     version_queries.save_source_states(tx, _source_states(execution, now))
     if execution.unchanged:
         return Committed(status=status)

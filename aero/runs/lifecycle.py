@@ -20,6 +20,7 @@ from aero.db.queries import flows as flow_queries
 from aero.db.queries import runs as run_queries
 from aero.db.queries.flows import Candidate, FlowRule
 from aero.error import ConflictError
+from aero.runs import notices
 from aero.types import PolicyEnum, RunStatus
 
 LOST_DELAYS = (1.0, 10.0, 60.0, 300.0)
@@ -302,6 +303,8 @@ def fail(
         return None
     tell(tx, Topic.RUNS, Topic.ENDED)
     if status is RunStatus.FAILED:
+        if not superseded:
+            notices.failed(tx, now, run, failure)
         judge(tx, now, [run.flow_id])
     return status
 

@@ -55,6 +55,16 @@ def _refuse_unkept(given: Any) -> None:
             left += [(each, depth + 1) for each in value]
 
 
+Email = Annotated[
+    str | list[str] | None,
+    Field(description="Whom to mail when the flow fails, and when it works again"),
+]
+Notify = Annotated[
+    str | list[str] | None,
+    Field(description="Webhooks (http, https) and mailto: addresses to tell that"),
+]
+
+
 class SharingBody(Body):
     """Who sees a thing beside its owner: everybody, a group, or else nobody."""
 
@@ -100,9 +110,8 @@ class FlowBody(SharingBody):
     priority: int = 0
     max_running: int | None = None
     tags: list[str] | None = None
-    email: Annotated[
-        str | None, Field(description="Taken, not used: whom failures were told to")
-    ] = None
+    email: Email = None
+    notify: Notify = None
     storage: str | None = None
     exist_ok: bool = False
 
@@ -155,6 +164,8 @@ class SourceBody(SharingBody):
     max_running: int | None = None
     tags: list[str] = []
     output: str | None = None
+    email: Email = None
+    notify: Notify = None
     exist_ok: bool = False
 
 
@@ -312,6 +323,8 @@ class FlowChanges(Body):
 
     priority: int = 0
     max_running: Annotated[int | None, Field(description="null: any number")] = None
+    email: Email = None
+    notify: Notify = None
 
 
 class LimitBody(Body):

@@ -120,6 +120,10 @@ class Flow(Owned):
     timeout: Annotated[float | None, Field(description="Seconds")]
     priority: int
     max_running: int | None
+    email: Annotated[list[str], Field(description="Who is mailed when it fails")]
+    notify: Annotated[
+        list[str], Field(description="Who else is told, but for what may be secret")
+    ]
     created_at: Moment
     derived_from: list[Data | Hidden]
     contributed_to: list[Data | Hidden]
@@ -374,6 +378,20 @@ class LastError(Answer):
     message: str | None
 
 
+class Undelivered(Answer):
+    """A notice that its receiver did not take so far."""
+
+    id: str
+    run_id: str
+    kind: Annotated[str, Field(description="failed or recovered")]
+    target: str
+    attempts: int
+    error: str
+    next_attempt: Annotated[
+        Moment | None, Field(description="null: it was given up after a day")
+    ]
+
+
 class Explanation(Answer):
     """Why a flow did or did not run; `reason` says it in one sentence."""
 
@@ -389,6 +407,10 @@ class Explanation(Answer):
     last_error: LastError | None
     max_running: int | None
     running: int
+    failing_since: Annotated[
+        Moment | None, Field(description="When whom it tells was told that it fails")
+    ]
+    undelivered: list[Undelivered]
     reason: str
 
 
@@ -409,6 +431,8 @@ class Status(Answer):
     runs: dict[str, int]
     next_due: Moment | None
     next_due_flow: str | None
+    notices_waiting: int
+    notices_undelivered: int
     revision: str | None
     note: str | None
 

@@ -84,6 +84,7 @@ def exchange(
     timeout: float,
     allow_private: bool,
     method: str = "GET",
+    body: bytes | None = None,
 ) -> "BaseHTTPResponse":
     """Send a request and return the answer, its body still to be read.
 
@@ -92,7 +93,8 @@ def exchange(
         headers: Sent as they are, beside Host.
         timeout: Seconds, to connect and between two reads.
         allow_private: Whether addresses go unjudged.
-        method: GET or HEAD.
+        method: GET, HEAD or POST.
+        body: What is posted.
 
     Raises:
         SourceError: The address is refused or the certificate is not trusted.
@@ -105,10 +107,10 @@ def exchange(
     with translated(url):
         for place in places[:-1]:
             try:
-                return _ask(method, place, parts, headers, timeout)
+                return _ask(method, place, parts, headers, timeout, body=body)
             except (ConnectTimeoutError, NewConnectionError):
                 continue
-        return _ask(method, places[-1], parts, headers, timeout)
+        return _ask(method, places[-1], parts, headers, timeout, body=body)
 
 
 @contextmanager
@@ -150,7 +152,13 @@ def discard(response: "BaseHTTPResponse") -> None:
 
 
 def _ask(
-    method: str, place: str, parts: "Url", headers: Mapping[str, str], timeout: float
+    method: str,
+    place: str,
+    parts: "Url",
+    headers: Mapping[str, str],
+    timeout: float,
+    *,
+    body: bytes | None,
 ) -> "BaseHTTPResponse":
     from urllib3 import Timeout
 
@@ -160,6 +168,7 @@ def _ask(
     return pool.urlopen(
         method,
         parts.request_uri,
+        body=body,
         headers={"Host": parts.netloc or "", **headers},
         retries=False,
         redirect=False,

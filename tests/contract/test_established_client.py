@@ -220,6 +220,7 @@ def test_register_takes_what_it_sends(
     body = flow_body(function, cases, timer_delay=None, tags=["a"], email="me@uni.edu")
     flow = server.post("/flow/register", body)
     assert (flow.status, flow.json["policy"], flow.json["timer"]) == (200, 2, None)
+    assert flow.json["email"] == ["me@uni.edu"]
     timed = flow_body(function, cases, rule=1, timer=3600, flow_kwargs={"mark": "t"})
     flow = server.post("/flow/register", timed)
     assert (flow.json["timer"], flow.json["timer_job_id"]) == (3600, flow.json["id"])
@@ -249,7 +250,7 @@ def test_a_sweep_comes_with_its_first_kwargs(
 def test_what_is_taken_and_not_used_is_said(server: PlainHttp) -> None:
     schemas = server.get("/openapi.json").json["components"]["schemas"]
     fields = schemas["FlowBody"]["properties"]
-    for name in ("pull_function_uuid", "commit_function_uuid", "email"):
+    for name in ("pull_function_uuid", "commit_function_uuid"):
         assert "not used" in fields[name]["description"], name
     assert {"gc_endpoint", "rule", "timer", "timer_delay", "tasks"} < fields.keys()
 

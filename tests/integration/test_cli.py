@@ -328,11 +328,9 @@ def test_create_takes_a_file_and_flags_win(
 
 
 def test_create_says_what_it_ignores(cli, database_url, source):
-    flags = ["-m", "some-id", "-e", "me@example.org"]
-    result = cli("create", "-n", "cases", "-u", source, *flags)
+    result = cli("create", "-n", "cases", "-u", source, "-m", "some-id")
     assert result.stderr.splitlines() == [
         "Warning: --modifier was ignored: clean the data with --verifier instead.",
-        "Warning: --email was ignored: failure notices need a server.",
     ]
 
 
@@ -807,7 +805,7 @@ def test_limits_are_set_listed_and_removed(cli):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["set", "n"], "Give --priority or --max-running"),
+        (["set", "n"], "Give --priority, --max-running, --email or --notify"),
         (["set", "n", "--max-running", "0"], "'0' is neither a number from 1 nor"),
         (["limit", "local"], "Give a number from 1 after the endpoint, or 'none'"),
         (["limit", "local", "many"], "'many' is neither a number from 1 nor 'none'"),

@@ -85,7 +85,7 @@ def test_partial_indexes_keep_their_conditions(db: Database, by: str) -> None:
     with db.read() as tx:
         conditions = {
             index["name"]: str(index["dialect_options"][f"{tx.dialect.name}_where"])
-            for table in ("run", "flow")
+            for table in ("run", "flow", "notice")
             for index in inspect(tx).get_indexes(table)
             if f"{tx.dialect.name}_where" in index.get("dialect_options", {})
         }
@@ -96,6 +96,7 @@ def test_partial_indexes_keep_their_conditions(db: Database, by: str) -> None:
         "ix_run_lease": "RUNNING",
         "ix_run_limited": "limited",
         "uq_flow_fingerprint": "deleted_at IS NULL",
+        "ix_notice_waiting": "not_before IS NOT NULL",
     }
     assert conditions.keys() == wanted.keys()
     assert all(wanted[name] in found for name, found in conditions.items())
@@ -118,6 +119,8 @@ def test_json_is_jsonb_on_postgresql(postgres_url: str) -> None:
         (
             "audit.about",
             "flow.kwargs",
+            "flow.notify",
+            "notice.facts",
             "provenance.environment",
             "provenance.kwargs",
             "provenance.steps",

@@ -119,7 +119,7 @@ def test_the_signatures_are_those_of_the_older_client():
     added = {n for n, p in flow.items() if p.kind is p.KEYWORD_ONLY}
     assert added == {
         *("cron", "timezone", "retries", "timeout", "priority", "max_running"),
-        *("tags", "storage", "exist_ok", "public", "group"),
+        *("tags", "storage", "email", "notify", "exist_ok", "public", "group"),
     }
     source = inspect.signature(api.create_source).parameters
     assert list(source)[:12] == [

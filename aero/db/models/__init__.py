@@ -14,6 +14,7 @@ from aero.db.models.data import (
 )
 from aero.db.models.flow import EndpointLimit, Flow, FlowInput, FlowOutput
 from aero.db.models.function import Function, FunctionRegistration
+from aero.db.models.notice import Notice
 from aero.db.models.provenance import (
     Provenance,
     ProvenanceContribution,
@@ -35,6 +36,7 @@ __all__ = [
     "Function",
     "FunctionRegistration",
     "Membership",
+    "Notice",
     "Provenance",
     "ProvenanceContribution",
     "ProvenanceDerivation",

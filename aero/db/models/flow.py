@@ -15,7 +15,9 @@ LIVING = only("deleted_at IS NULL")
 class Flow(Shared, Base):
     """Function + endpoint + inputs + outputs + kwargs + policy.
 
-    `kwargs` is a dict, or for a sweep the list of them, one per task.
+    `kwargs` is a dict, or for a sweep the list of them, one per task. `notify` is the
+    list of whom it tells of failures, `failing_since` when they were told last of one
+    that nothing made good yet, and `failing_key` the object that it was about.
     """
 
     __tablename__ = "flow"
@@ -51,6 +53,9 @@ class Flow(Shared, Base):
     timeout: Mapped[float | None]
     priority: Mapped[int]
     max_running: Mapped[int | None]
+    notify: Mapped[Any | None]
+    failing_since: Mapped[datetime | None]
+    failing_key: Mapped[str | None]
     last_executed: Mapped[datetime | None]
     created_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]

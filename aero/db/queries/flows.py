@@ -291,6 +291,19 @@ def set_values(tx: Connection, flow_id: str, **values: Any) -> None:
 _SET = by_key(Flow, Flow.id)
 
 
+def executed(tx: Connection, flow_id: str, now: datetime) -> Row[Any]:
+    """Note that a run of a flow was committed; return what the flow told of failures.
+
+    That is `notify`, `failing_since` and `failing_key`.
+    """
+    return tx.execute(_EXECUTED, {"key_id": flow_id, "last_executed": now}).one()
+
+
+_EXECUTED = by_key(Flow, Flow.id).returning(
+    Flow.notify, Flow.failing_since, Flow.failing_key
+)
+
+
 def producers(tx: Connection, data_ids: Iterable[str], *where: Any) -> list[Row[Any]]:
     """Return (data_id, flow_id) of the living flows that write these Data."""
     return list(

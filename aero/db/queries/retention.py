@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, delete, func, select, tuple_
 
-from aero.db.models import Run, RunTrigger, Worker
+from aero.db.models import Notice, Run, RunTrigger, Worker
 from aero.db.queries.common import is_status
 from aero.types import RunStatus
 
@@ -24,8 +24,13 @@ def oldest_start(tx: Connection) -> datetime | None:
 
 
 def _old(before: datetime) -> Any:
+    untold = select(Notice.id).where(
+        Notice.run_id == Run.id, Notice.not_before.is_not(None)
+    )
     # A run is created before it ends: the bound that has an index comes first.
-    return and_(Run.created_at < before, Run.finished_at < before, _ENDED)
+    return and_(
+        Run.created_at < before, Run.finished_at < before, _ENDED, ~untold.exists()
+    )
 
 
 def count_ended(tx: Connection, before: datetime) -> int:

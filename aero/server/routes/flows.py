@@ -46,6 +46,8 @@ def register(
         "tags": body.tags or [],
         "public": body.public,
         "group": body.group,
+        "email": body.email,
+        "notify": body.notify,
         "exist_ok": body.exist_ok,
         "idempotency_key": idempotency_key,
     }
@@ -97,7 +99,7 @@ def resume(workspace: Workspace, ref: Ref) -> Any:
 
 @router.post("/{ref}/set", responses=documented(404, 409), response_model=schemas.Flow)
 def set_flow(workspace: Workspace, ref: Ref, body: bodies.FlowChanges) -> Any:
-    """Change the priority of a flow, or how many of its runs may run at once."""
+    """Change a flow's priority, how many of its runs run at once, or whom it tells."""
     return workspace.set_flow(ref, **body.model_dump(exclude_unset=True))
 
 

@@ -2,20 +2,23 @@
 
 import copy
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from sqlalchemy import Connection
 
-from aero import query
+from aero import channels, query
 from aero.auth.base import Identity, Scope
+from aero.config import ClientConf
 from aero.db.queries import audit as queries
 from aero.db.session import Database
 from aero.db.sight import Viewer
 from aero.types import Json
 
 Work = Callable[[Connection], Any]
+
+_KEYS = uuid.uuid5(uuid.NAMESPACE_URL, "urn:aero:idempotency-key")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,7 @@ class Change:
 class Acting:
     """The part of `Aero` that knows whom it acts for."""
 
+    settings: ClientConf
     owner: str
     agent: str
     identity: Identity | None = None
@@ -68,6 +72,16 @@ class Acting:
     def audit(self) -> Iterator[Json]:
         """Yield the entries of the audit log, newest first: who, what, when, about."""
         return query.pages(self.db, query.audit_page())
+
+    def _new_id(self, idempotency_key: str | None) -> str:
+        """Return the id of what is to be made, the same for the same key."""
+        if idempotency_key is None:
+            return str(uuid.uuid4())
+        return str(uuid.uuid5(_KEYS, f"{self.owner}:{idempotency_key}"))
+
+    def _check_targets(self, found: Iterable[str]) -> None:
+        """Refuse whom a flow may not tell of its failures, if this one asks."""
+        channels.check(found, self.settings, from_afar=self.identity is not None)
 
     def _logged(self, work: Work, command: Change | None = None) -> Work:
         """Return `work` with an entry in the audit log, if it is to be logged.

@@ -5,7 +5,6 @@ import os
 import socket
 import threading
 import uuid
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import timedelta
@@ -17,7 +16,6 @@ from typing import Any, BinaryIO, Self
 from sqlalchemy import Connection
 
 from aero import (
-    channels,
     downloads,
     events,
     flow_request,
@@ -30,7 +28,6 @@ from aero import (
     sourcing,
     standing,
     status,
-    targets,
     triggers,
 )
 from aero.acting import Change
@@ -52,8 +49,6 @@ from aero.sources import FetchPolicy
 from aero.storage import local_location, open_storage
 from aero.tokens import TokenKeeping
 from aero.types import Json, PolicyEnum, Sharing, Tell
-
-_KEYS = uuid.uuid5(uuid.NAMESPACE_URL, "urn:aero:idempotency-key")
 
 
 class Aero(TokenKeeping, GroupKeeping, Looking, Chaining):
@@ -231,30 +226,6 @@ class Aero(TokenKeeping, GroupKeeping, Looking, Chaining):
         )
         return self.get_flow(registered, inputs_only=False)
 
-    def _check_targets(self, found: Sequence[str]) -> None:
-        """Refuse targets that who asks may not name, or that nothing can reach."""
-        if self.identity is not None:
-            targets.refuse_from_afar(found)
-        for target in found:
-            channels.check(target)
-        if self.settings.smtp_url is None and targets.addresses(found):
-            self._warn_of_mail()
-
-    def _warn_of_mail(self) -> None:
-        # Over HTTP nobody would hear it.
-        if self.identity is None:
-            warnings.warn(
-                "Mail is sent once smtp_url is set where 'aero work' runs.",
-                UserWarning,
-                stacklevel=5,
-            )
-
-    def _new_id(self, idempotency_key: str | None) -> str:
-        """Return the id of what is to be made, the same for the same key."""
-        if idempotency_key is None:
-            return str(uuid.uuid4())
-        return str(uuid.uuid5(_KEYS, f"{self.owner}:{idempotency_key}"))
-
     def pause_flow(self, flow: str, reason: str | None = None) -> Json:
         """Stop ticks, judging and claims of a flow; what runs goes on."""
         paused = self._write(lambda tx: standing.pause(self.db, tx, flow, reason))
@@ -275,8 +246,7 @@ class Aero(TokenKeeping, GroupKeeping, Looking, Chaining):
         Returns:
             Its record.
         """
-        checked = flow_request.flow_changes(changes)
-        self._check_targets([*checked.get("email", ()), *checked.get("notify", ())])
+        self._check_targets(flow_request.new_targets(changes))
         changed = self._write(lambda tx: limits.set_flow(tx, flow, changes))
         return self.get_flow(changed, inputs_only=False)
 

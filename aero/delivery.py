@@ -31,8 +31,9 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 4
 PATIENCE = 60.0
-"""Seconds a receiver has; not less than this lies between two attempts."""
+"""Seconds a receiver has, not more than lie between two attempts."""
 
+_FIRST_PAUSE = 60.0
 LONGEST_PAUSE = 3600.0
 GIVEN_UP_AFTER = 86400.0
 _LOOK_EVERY = 15.0
@@ -44,7 +45,9 @@ def pause_after(attempts: int) -> float | None:
 
     They double from a minute to an hour, for a day.
     """
-    pauses = [min(PATIENCE * 2**n, LONGEST_PAUSE) for n in range(attempts)]
+    pauses = [
+        min(_FIRST_PAUSE * 2 ** min(n, 9), LONGEST_PAUSE) for n in range(attempts)
+    ]
     return pauses[-1] if sum(pauses) <= GIVEN_UP_AFTER else None
 
 

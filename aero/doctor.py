@@ -32,7 +32,7 @@ CHECKS = {
     "slots": "of each slot at most one run waits and one runs",
     "runs": "each run is in one state, and none waits for a deleted flow",
     "triggers": "each run is due to a trigger",
-    "stuck": "no run waits or runs for ever",
+    "stuck": "no run waits or runs for ever, and no notice waits",
     "bytes": "the bytes of each version, and the downloads kept, are in the store",
     "store": "the bytes in the store are those that were put there",
     "leftovers": "no temporary file outlived its run",
@@ -41,6 +41,8 @@ CHECKS = {
 
 OVERDUE = timedelta(minutes=10)
 """How long what should happen at once may take before it counts as stuck."""
+UNTOLD = timedelta(hours=24)
+"""How long a notice may wait though somebody works: no longer than it is tried."""
 UNFINISHED = timedelta(hours=24)
 """How long a file may be written to the store while somebody works."""
 
@@ -146,6 +148,7 @@ class Diagnosis:
         given = {
             "now": now,
             "overdue": now - OVERDUE,
+            "untold_since": now - UNTOLD,
             "alive_since": now - presence.ALIVE_FOR,
             "kept_since": now - self._kept,
             "endpoints": [LOCAL],

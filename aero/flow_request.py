@@ -167,6 +167,11 @@ def flow_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: checks[name](value) for name, value in changes.items()}
 
 
+def new_targets(changes: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return whom a flow is to tell of failures that `set_flow` is asked to change."""
+    return targets.targets(changes.get("email"), changes.get("notify"))
+
+
 def limit(max_running: Any) -> int | None:
     """Return how many runs may run at once, None for any number."""
     return None if max_running is None else _whole("max_running", max_running, least=1)

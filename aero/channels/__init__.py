@@ -1,5 +1,8 @@
 """Where failure notices go: one adapter per family of targets."""
 
+import warnings
+from collections.abc import Iterable
+
 from aero import targets
 from aero.channels.base import Channel
 from aero.channels.library import Library
@@ -24,12 +27,31 @@ def channel_for(target: str, settings: ClientConf) -> Channel:
     return Library()
 
 
-def check(target: str) -> None:
-    """Refuse a target that the library of channels does not know.
+def check(found: Iterable[str], settings: ClientConf, *, from_afar: bool) -> None:
+    """Refuse targets that who asks may not name, or that the library does not know.
+
+    Warns where mail cannot be sent yet.
+
+    Args:
+        found: The targets.
+        settings: The configuration.
+        from_afar: Whether who asks does so over HTTP.
 
     Raises:
-        InvalidValueError: It does not.
+        ForbiddenError: Only people on the workspace's machine may name it.
+        InvalidValueError: The library cannot read it.
         ConfigError: The library is not installed.
     """
-    if targets.scheme(target) not in {*targets.WEBHOOKS, "mailto"}:
-        Library().check(target)
+    if from_afar:
+        targets.refuse_from_afar(found)
+        return
+    for target in found:
+        kind = targets.scheme(target)
+        if kind not in {*targets.WEBHOOKS, "mailto"}:
+            Library().check(target)
+        if kind == "mailto" and settings.smtp_url is None:
+            warnings.warn(
+                "Mail is sent once smtp_url is set where 'aero work' runs.",
+                UserWarning,
+                stacklevel=5,
+            )

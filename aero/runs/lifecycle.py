@@ -6,7 +6,7 @@ Every function here runs inside the caller's transaction, which holds the flow l
 
 import random
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -64,9 +64,13 @@ def judge(tx: Connection, now: datetime, flow_ids: Collection[str]) -> list[str]
     """
     if not flow_ids:
         return []
+    return _judge(tx, now, flow_queries.rules(tx, flow_ids).values())
+
+
+def _judge(tx: Connection, now: datetime, known: Iterable[FlowRule]) -> list[str]:
     rules = [
         rule
-        for rule in flow_queries.rules(tx, flow_ids).values()
+        for rule in known
         if rule.enabled and rule.policy in {PolicyEnum.ANY, PolicyEnum.ALL}
     ]
     if not rules:
@@ -303,9 +307,10 @@ def fail(
         return None
     tell(tx, Topic.RUNS, Topic.ENDED)
     if status is RunStatus.FAILED:
-        if not superseded:
+        rules = flow_queries.rules(tx, [run.flow_id]).values()
+        if not superseded and any(rule.tells for rule in rules):
             notices.failed(tx, now, run, failure)
-        judge(tx, now, [run.flow_id])
+        _judge(tx, now, rules)
     return status
 
 

@@ -24,6 +24,7 @@ from aero.db.models import (
     DataVersion,
     Flow,
     FunctionRegistration,
+    Notice,
     Provenance,
     ProvenanceContribution,
     ProvenanceDerivation,
@@ -382,6 +383,12 @@ def those_alive_do_not_take_it_over(patient: Patient) -> None:
 def those_alive_do_nothing(patient: Patient) -> None:
     _overdue(patient)
     patient.damage(_worker())
+
+
+@breaks("stuck", 2, r"Notice \S+ of flow \S+ could be sent since .*Z, and those who")
+def those_alive_tell_nobody(patient: Patient) -> None:
+    notice = patient.one(select(Notice.id))
+    patient.damage(of(Notice.id, notice).values(not_before=LONG_AGO), _worker())
 
 
 def _lost(patient: Patient, lease: datetime) -> None:

@@ -9,19 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from click.testing import CliRunner
+from sqlalchemy import event, select
 
 from aero import AeroOutput, delivery
 from aero.app import Aero
 from aero.auth.base import EVERYTHING, Identity
+from aero.cli.root import aero
 from aero.client import AeroClient
 from aero.db.models import Notice
 from aero.db.queries import notices as queries
-from aero.error import ConfigError, ForbiddenError, InvalidValueError
+from aero.error import (
+    ConfigError,
+    DatabaseUnavailableError,
+    ForbiddenError,
+    InvalidValueError,
+)
 from aero.server.serving import serving
 from aero.testing import FrozenClock, make_app
 from tests.conftest import Publisher
 from tests.loopback import Answer, Loopback, loopback
+from tests.mail_server import Mailbox, mail_server
 from tests.scenarios import another, tick, written
 
 SECRET = "s3cr3t"
@@ -560,3 +568,278 @@ def test_a_target_that_nothing_reaches_is_refused_and_nothing_is_stored(
     with pytest.raises(ConfigError, match=r"aero-orchestrator\[notices\]"):
         sqlite_app.register_flow("local", function, notify="json://127.0.0.1:1/x")
     assert list(sqlite_app.list_metadata("flow")) == []
+
+
+# -- what it costs, and how long it is kept --------------------------------------------
+
+
+class Statements:
+    """What a database is told while the block runs."""
+
+    def __init__(self, app: Aero) -> None:
+        self._engine = app.db.engine
+        self.said: list[str] = []
+
+    def __enter__(self) -> "Statements":
+        event.listen(self._engine, "before_cursor_execute", self._hear)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        event.remove(self._engine, "before_cursor_execute", self._hear)
+
+    def _hear(self, _: Any, __: Any, statement: str, *rest: Any) -> None:
+        self.said.append(statement)
+
+    def about(self, word: str) -> list[str]:
+        return [each for each in self.said if word in each]
+
+
+def test_a_flow_that_tells_nobody_costs_its_runs_nothing(
+    app: Aero, tmp_path: Path, clock: FrozenClock
+) -> None:
+    quiet = Flaky(app, tmp_path)
+    quiet.run()
+    with Statements(app) as while_well:
+        app.run_flow(quiet.id)
+    assert while_well.about("notice") == []
+    # The one that notes when it was executed last, as ever.
+    assert len(while_well.about("UPDATE flow ")) == 1
+    quiet.file.write_text("no good")
+    with Statements(app) as while_failing:
+        app.run_flow(quiet.id)
+    assert while_failing.about("notice") == []
+    assert while_failing.about("UPDATE flow ") == []
+    writes = app.db.writes
+    app.run_flow(quiet.id)
+    assert app.db.writes - writes == 3
+    with Statements(app) as while_idle:
+        app.run_until_idle(30)
+    assert len(while_idle.about("notice")) == 1
+
+
+def test_what_a_flow_tells_costs_no_transaction_of_its_run(
+    flaky: Flaky, receiver: Receiver, clock: FrozenClock
+) -> None:
+    flaky.run()
+    flaky.file.write_text("no good")
+    writes = flaky.app.db.writes
+    flaky.app.run_flow(flaky.id)
+    assert flaky.app.db.writes - writes == 3
+    assert len(stored(flaky.app)) == 1
+
+
+def test_a_run_is_kept_until_it_was_told_of(
+    tmp_path: Path, database_url: str, clock: FrozenClock, receiver: Receiver
+) -> None:
+    options = {"database_url": database_url, "retention_days": 0}
+    with make_app(tmp_path / "home", clock=clock, **options) as app:
+        flaky = Flaky(app, tmp_path, notify=receiver.url)
+        receiver.answer(500)
+        flaky.run("no good")
+        clock.advance(60)
+        assert app.gc(dry_run=True)["pruned_runs"] == 0
+        assert app.gc()["pruned_runs"] == 0
+        receiver.answer(200)
+        app.run_until_idle(30)
+        clock.advance(60)
+        assert app.gc()["pruned_runs"] == 1
+        assert stored(app) == []
+        # It recovers all the same, and says so.
+        flaky.run()
+        assert receiver.kinds[-1] == "recovered"
+
+
+# -- processes -------------------------------------------------------------------------
+
+
+def test_one_process_fails_and_another_one_tells(
+    flaky: Flaky, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, request: Any
+) -> None:
+    """On PostgreSQL it is woken; on SQLite it looks."""
+    on_sqlite = flaky.app.db.is_sqlite
+    monkeypatch.setattr(delivery, "_LOOK_EVERY", 0.2 if on_sqlite else 600.0)
+    flaky.file.write_text("no good")
+    with another(flaky.app) as telling:
+        telling.start()
+        flaky.app.run_flow(flaky.id)
+        for _ in range(500):
+            if receiver.told:
+                break
+            threading.Event().wait(0.02)
+        telling.run_until_idle(30)
+        telling.stop(grace=5)
+    assert receiver.kinds == ["failed"]
+
+
+def test_the_process_in_which_it_fails_tells_at_once(
+    tmp_path: Path,
+    database_url: str,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(delivery, "_LOOK_EVERY", 600.0)
+    with make_app(tmp_path / "home", database_url=database_url) as app:
+        flaky = Flaky(app, tmp_path, notify=receiver.url)
+        flaky.file.write_text("no good")
+        app.start()
+        app.run_flow(flaky.id)
+        for _ in range(500):
+            if receiver.told:
+                break
+            threading.Event().wait(0.02)
+        app.stop(grace=5)
+    assert receiver.kinds == ["failed"]
+
+
+def test_told_to_stop_it_lets_what_is_under_way_end(
+    tmp_path: Path, sqlite_url: str, receiver: Receiver
+) -> None:
+    release = threading.Event()
+
+    def slow(_: Message) -> Answer:
+        release.wait(10)
+        return Answer(200)
+
+    receiver.server.script(slow)
+    with make_app(tmp_path / "home", database_url=sqlite_url) as app:
+        flaky = Flaky(app, tmp_path, notify=receiver.url)
+        flaky.file.write_text("no good")
+        app.start()
+        app.run_flow(flaky.id)
+        for _ in range(500):
+            if receiver.told:
+                break
+            threading.Event().wait(0.02)
+        threading.Timer(0.2, release.set).start()
+        app.stop(grace=10)
+        (notice,) = stored(app)
+        assert notice.sent_at is not None
+
+
+def test_a_database_that_goes_away_is_waited_for(
+    app: Aero,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    courier, failed = app.engine._courier, threading.Event()
+    errors = [DatabaseUnavailableError("It is away."), ValueError("a bug")]
+
+    def broken(_: Any) -> float:
+        if errors:
+            raise errors.pop(0)
+        failed.set()
+        return 600.0
+
+    _ = app.db
+    monkeypatch.setattr(type(courier), "_due_in", broken)
+    courier.start()
+    for _ in range(3):
+        courier.wake()
+        failed.wait(1.2)
+    courier.stop(lambda: False)
+    said = [record.getMessage() for record in caplog.records]
+    assert "It is away." in said
+    assert any("Sending notices failed" in each for each in said)
+    assert failed.is_set()
+
+
+@pytest.mark.parametrize("error", [DatabaseUnavailableError("away"), ValueError("bug")])
+def test_what_cannot_be_marked_is_sent_again(
+    flaky: Flaky,
+    receiver: Receiver,
+    clock: FrozenClock,
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(*_: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queries, "sent", broken)
+        flaky.run("no good")
+    assert "sent twice" in caplog.text
+    clock.advance(60)
+    flaky.app.run_until_idle(30)
+    assert receiver.told[0] == receiver.told[1]
+    assert stored(flaky.app)[0].sent_at is not None
+
+
+def test_an_error_of_a_channel_ends_the_attempt_and_shows_no_secret(
+    flaky: Flaky, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError(receiver.url)
+
+    monkeypatch.setattr(delivery, "channel_for", broken)
+    flaky.run("no good")
+    (undelivered,) = flaky.app.explain(flaky.id)["undelivered"]
+    told = f"{receiver.server.url}/*** could not be told (RuntimeError)."
+    assert undelivered["error"] == told
+
+
+# -- the command line ------------------------------------------------------------------
+
+
+@pytest.fixture
+def box() -> Iterator[Mailbox]:
+    with mail_server() as found:
+        yield found
+
+
+FUNCTIONS = """
+def estimate():
+    print("looking at it")
+    raise ValueError("no good")
+"""
+
+
+def test_the_command_line_tells_by_mail_and_by_webhook(
+    tmp_path: Path,
+    database_url: str,
+    box: Mailbox,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AERO_SMTP_URL", box.url)
+    file = tmp_path / "functions.py"
+    file.write_text(FUNCTIONS)
+
+    def cli(*args: str, code: int = 0) -> Any:
+        result = CliRunner().invoke(aero, args, prog_name="aero")
+        assert result.exit_code == code, result.output
+        return result
+
+    options = {"function": file.name + ":estimate", "policy": "NONE"}
+    options |= {"email": "ada@example.org", "notify": [receiver.url]}
+    given = tmp_path / "flow.yaml"
+    given.write_text(json.dumps(options))
+    made = json.loads(cli("register", "-f", str(given), "--json").stdout)
+    assert made["email"] == ["ada@example.org"]
+    cli("run", made["id"], "--no-wait")
+    assert "1 to be sent" not in cli("status").stdout
+    receiver.answer(500)
+    cli("work", "--once", code=1)
+    assert [mail["To"] for mail in box.mails] == ["ada@example.org"]
+    assert "estimate failed: ValueError: no good" in box.mails[0]["Subject"]
+    assert receiver.kinds == ["failed"]
+    assert "1 not delivered: 'aero explain FLOW' says why" in cli("status").stdout
+    explained = cli("explain", made["id"])
+    assert "failing since" in explained.stdout
+    assert "/*** was not told that run" in explained.stderr
+    assert "(1 attempts, next attempt" in explained.stderr
+    assert SECRET not in explained.output
+    said = cli("set", made["id"], "--email", "bob@example.org", "--notify", "none")
+    assert said.stdout.endswith("When it fails, bob@example.org is told.\n")
+    shown = json.loads(cli("explain", made["id"], "--json").stdout)
+    assert shown["undelivered"] == []
+    record = json.loads(cli("set", made["id"], "--email", "none", "--json").stdout)
+    assert (record["email"], record["notify"]) == ([], [])
+    url = (tmp_path / "a.csv").as_uri()
+    created = cli("create", "-n", "s", "-u", url, "-e", "a@h", "--json").stdout
+    flows = json.loads(cli("list", "-t", "flow", "--json").stdout)
+    (source,) = [f for f in flows if f["id"] == json.loads(created)["flow_id"]]
+    assert source["email"] == ["a@h"]
+    monkeypatch.delenv("AERO_SMTP_URL")
+    warned = cli("set", made["id"], "--email", "a@h")
+    assert "Warning: Mail is sent once smtp_url is set" in warned.stderr

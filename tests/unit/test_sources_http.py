@@ -28,6 +28,7 @@ from aero.sources import FetchPolicy, addresses, sink
 from aero.sources.connections import close_connections
 from aero.sources.http import HttpSource
 from aero.types import Fetched, NotModified, Validators
+from tests.certificates import resolve_to_loopback, self_signed
 from tests.loopback import Answer, Loopback, loopback
 
 OLD = "Mon, 01 Jan 1849 00:00:00 GMT"
@@ -767,34 +768,7 @@ def test_a_url_with_a_login_is_refused(get: Getting) -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "named.test")])
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key())
-        .serial_number(1)
-        .not_valid_before(utc_now() - timedelta(days=1))
-        .not_valid_after(utc_now() + timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName("named.test")]), critical=False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    path.write_bytes(
-        key.private_bytes(
-            pem,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        + certificate.public_bytes(pem)
-    )
-    return path
+    return self_signed(tmp_path_factory.mktemp("tls") / "both.pem", "named.test")
 
 
 @pytest.fixture
@@ -825,17 +799,6 @@ def trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     _verifying_context.cache_clear()
     yield
     _verifying_context.cache_clear()
-
-
-def resolve_to_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = socket.getaddrinfo
-    monkeypatch.setattr(
-        socket,
-        "getaddrinfo",
-        lambda host, *a, **k: real(
-            "127.0.0.1" if str(host).endswith(".test") else host, *a, **k
-        ),
-    )
 
 
 @pytest.mark.usefixtures("trusted", "public_127_0_0_1")

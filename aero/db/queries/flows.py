@@ -45,6 +45,7 @@ class FlowRule:
     tasks: int
     priority: int
     limited: bool
+    tells: bool
     enabled: bool
 
 
@@ -79,12 +80,19 @@ def rule(row: Any) -> FlowRule:
         tasks=task_count(row.kwargs),
         priority=row.priority,
         limited=row.max_running is not None,
+        tells=row.notify is not None,
         enabled=row.enabled,
     )
 
 
 _RULES = select(
-    Flow.id, Flow.policy, Flow.kwargs, Flow.priority, Flow.max_running, Flow.enabled
+    Flow.id,
+    Flow.policy,
+    Flow.kwargs,
+    Flow.priority,
+    Flow.max_running,
+    Flow.notify,
+    Flow.enabled,
 ).where(Flow.id.in_(_IDS), Flow.deleted_at.is_(None))
 
 
@@ -256,6 +264,7 @@ def due(tx: Connection, now: datetime, limit: int) -> list[Row[Any]]:
                 Flow.kwargs,
                 Flow.priority,
                 Flow.max_running,
+                Flow.notify,
                 Flow.enabled,
                 Flow.timer,
                 Flow.cron,

@@ -30,6 +30,7 @@ from aero.db.models import (
     DataVersion,
     Flow,
     FlowOutput,
+    Notice,
     Provenance,
     ProvenanceContribution,
     ProvenanceDerivation,
@@ -417,6 +418,17 @@ def _stuck() -> Iterator[Law]:
         ),
         says="Run {id} could start since {not_before:%Y-%m-%d %H:%M:%S}Z, and those "
         "who work do nothing: restart 'aero work'.",
+    )
+    yield Law(
+        check="stuck",
+        of=Notice,
+        key=(Notice.id,),
+        broken=select(Notice.id, Notice.flow_id, Notice.not_before).where(
+            Notice.not_before <= _moment("untold_since"), alive
+        ),
+        says="Notice {id} of flow {flow_id} could be sent since "
+        "{not_before:%Y-%m-%d %H:%M:%S}Z, and those who work do not: restart "
+        "'aero work'.",
     )
 
 

@@ -241,9 +241,8 @@ class Courier:
             )
         except NoticeError as error:
             return str(error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the notice records it
             # Of a library that says so in its own way, maybe with the target's secrets.
-            log.debug("A notice failed.", exc_info=True)
             return f"{shown(flight.target)} could not be told ({type(error).__name__})."
         return None
 

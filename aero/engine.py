@@ -281,7 +281,7 @@ class Engine:
             self._stepped.notify_all()
         dispatcher = self._dispatcher
         # In the background, what ended elsewhere matters only to those who wait.
-        matters = not self.running or set(topics) - {Topic.ENDED}
+        matters = not self.running or set(topics) - {Topic.ENDED, Topic.NOTICES}
         if dispatcher is not None and matters:
             dispatcher.hear(topics)
 

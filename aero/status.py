@@ -82,7 +82,7 @@ def status(
 
 
 def waiting_note(db: Database, *, running: bool = False) -> str | None:
-    """Return a sentence if something could run and nobody is there to run it.
+    """Return a sentence if something could be done and nobody is there to do it.
 
     Args:
         db: The workspace's database; it is not created.
@@ -95,10 +95,12 @@ def waiting_note(db: Database, *, running: bool = False) -> str | None:
 
 def _note(db: Database, tx: Connection) -> str | None:
     now = db.now(tx)
-    count = queries.waiting(tx, now, [LOCAL])
-    if not count or presence.alive(tx, now):
+    runs, notices = queries.waiting(tx, now, [LOCAL]), notice_queries.counts(tx)[0]
+    if not runs + notices or presence.alive(tx, now):
         return None
-    return f"{count} run{' waits' if count == 1 else 's wait'}; run 'aero work'"
+    counted = {"run": runs, "notice": notices}
+    what = " and ".join(f"{n} {w}{'s' * (n > 1)}" for w, n in counted.items() if n)
+    return f"{what} wait{'s' * (runs + notices == 1)}; run 'aero work'"
 
 
 def _revision(db: Database) -> str | None:

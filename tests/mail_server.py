@@ -45,7 +45,7 @@ class Mailbox:
     ) -> Any:
         assert isinstance(data, LoginPassword)
         self.logins.append((data.login.decode(), data.password.decode()))
-        return AuthResult(success=data.password == b"right pass/word")
+        return AuthResult(success=data.password == b"right pass/word", handled=False)
 
 
 @contextmanager

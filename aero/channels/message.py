@@ -61,7 +61,6 @@ class Message:
             notice: Its row, with `description` and `function_name` of its flow.
             made: What the flow makes.
         """
-        facts = notice.facts
         names = [*made[:_NAMES], *(["..."] if len(made) > _NAMES else [])]
         called = ", ".join(names) or notice.function_name or notice.flow_id[:8]
         known: Json = {
@@ -71,14 +70,18 @@ class Message:
             "flow": called,
             "description": notice.description,
             "run_id": notice.run_id,
+            "task": 0,
+            "source_key": "",
+            "attempt": 1,
             "at": isoformat(notice.created_at),
             "failing_since": None,
             "error_type": None,
             "error_message": None,
             "log": [],
             "command": f"aero logs {notice.run_id[:8]}",
-            **facts,
         }
+        # Another version of aero may have noted more.
+        known |= {k: v for k, v in notice.facts.items() if k in known}
         what = _what(known)
         subject = f"aero: {_one_line(what)}"
         return cls(**known, subject=subject, text=_text(what, known))

@@ -38,8 +38,14 @@ class Webhook:
 
     def _post(self, target: str, message: Message) -> int:
         try:
+            parts = parse(target)
+        except InvalidValueError as error:
+            raise NoticeError(
+                f"{target_shown(target)} is no URL that can be posted to: correct it."
+            ) from error
+        try:
             response = exchange(
-                parse(target),
+                parts,
                 {
                     "Accept": "*/*",
                     "Content-Type": "application/json",
@@ -55,9 +61,9 @@ class Webhook:
             raise NoticeError(
                 f"{target_shown(target)} could not be told: {error}."
             ) from error
-        except (SourceError, InvalidValueError) as error:
-            # Their URLs have a path, which may be a secret here.
-            said = str(error).replace(shown(target), target_shown(target))
+        except SourceError as error:
+            # Its URLs have a path, which may be a secret here.
+            said = str(error).replace(shown(str(parts)), target_shown(target))
             raise NoticeError(said) from error
         response.close()
         return int(response.status)

@@ -367,6 +367,22 @@ def test_limits_and_priorities(workspace: Any, loud: Any) -> None:
         workspace.set_flow(loud["id"], colour="red")
 
 
+def test_whom_a_flow_tells(workspace: Any, loud: Any, publisher: Publisher) -> None:
+    assert (loud["email"], loud["notify"]) == ([], [])
+    hook = publisher.url("hook/s3cr3t")
+    changed = workspace.set_flow(loud["id"], notify=hook)
+    assert changed["notify"] == [hook.replace("hook/s3cr3t", "***")]
+    assert workspace.get_flow(loud["id"], inputs_only=False) == changed
+    told = workspace.explain(loud["id"])
+    assert (told["failing_since"], told["undelivered"]) == (None, [])
+    assert workspace.status()["notices_waiting"] == 0
+    with pytest.raises(InvalidValueError, match="no address for mail"):
+        workspace.set_flow(loud["id"], email="nobody")
+    with pytest.raises(InvalidTypeError, match="notify is no list"):
+        workspace.set_flow(loud["id"], notify=5)
+    assert workspace.set_flow(loud["id"], notify=[])["notify"] == []
+
+
 def test_an_ambiguous_name_lists_the_candidates(
     workspace: Any, cases: Any, publisher: Publisher
 ) -> None:

@@ -816,10 +816,12 @@ def test_the_command_line_tells_by_mail_and_by_webhook(
     given.write_text(json.dumps(options))
     made = json.loads(cli("register", "-f", str(given), "--json").stdout)
     assert made["email"] == ["ada@example.org"]
-    cli("run", made["id"], "--no-wait")
-    assert "1 to be sent" not in cli("status").stdout
+    cli("run", made["id"], code=1)
+    status = cli("status")
+    assert "2 to be sent" in status.stdout
+    assert status.stderr == "2 notices wait; run 'aero work'\n"
     receiver.answer(500)
-    cli("work", "--once", code=1)
+    cli("work", "--once")
     assert [mail["To"] for mail in box.mails] == ["ada@example.org"]
     assert "estimate failed: ValueError: no good" in box.mails[0]["Subject"]
     assert receiver.kinds == ["failed"]

@@ -18,6 +18,7 @@ class Mailbox:
     Attributes:
         mails: In the order in which they came.
         answer: What the server says to every mail; 250 takes it.
+        refused: The addresses that it does not know.
         logins: User and password of each login.
         url: The server's, for `smtp_url`.
     """
@@ -25,12 +26,21 @@ class Mailbox:
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
         self.answer = "250 taken"
+        self.refused: set[str] = set()
         self.logins: list[tuple[str, str]] = []
         self.port = 0
 
     @property
     def url(self) -> str:
         return f"smtp://127.0.0.1:{self.port}?from=aero@example.org"
+
+    async def handle_RCPT(  # noqa: N802
+        self, _: Any, __: Any, envelope: Any, address: str, ___: Any
+    ) -> str:
+        if address in self.refused:
+            return "550 unknown here"
+        envelope.rcpt_tos.append(address)
+        return "250 known"
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802
         if self.answer.startswith("250"):

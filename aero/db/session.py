@@ -211,8 +211,10 @@ class Database:
 
         result, topics = self.outages.repeat(once)
         self._written.total += 1
-        for topic in topics & self.own_changes.keys():
-            self.own_changes[topic]()
+        for topic in topics:
+            heard = self.own_changes.get(topic)
+            if heard is not None:
+                heard()
         return result
 
     def now(self, tx: Connection) -> datetime:

@@ -1,6 +1,9 @@
 """A flow that fails tells whom it names, once; and once when it works again."""
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -17,8 +20,10 @@ from aero.app import Aero
 from aero.auth.base import EVERYTHING, Identity
 from aero.cli.root import aero
 from aero.client import AeroClient
+from aero.clock import utc_now
 from aero.db.models import Notice
 from aero.db.queries import notices as queries
+from aero.db.session import Database
 from aero.error import (
     ConfigError,
     DatabaseUnavailableError,
@@ -457,6 +462,42 @@ def test_one_sent_by_a_process_that_died_is_sent_again_with_its_id(
     assert len(receiver.told) == 2
 
 
+def test_one_sent_by_a_process_that_was_killed_is_sent_again(
+    tmp_path: Path,
+    database_url: str,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("AERO_HOME", str(home))
+    killed: list[subprocess.Popen[bytes]] = []
+    started = threading.Event()
+
+    def kill(_: Message) -> Answer:
+        started.wait(30)
+        killed[0].kill()
+        killed[0].wait(30)
+        return Answer(200)
+
+    receiver.server.script(kill, Answer(200))
+    with make_app(home, database_url=database_url) as app:
+        flaky = Flaky(app, tmp_path, notify=receiver.url)
+        flaky.file.write_text("no good")
+        app.run_flow(flaky.id)
+        killed.append(subprocess.Popen([sys.executable, "-m", "aero", "work"]))
+        started.set()
+        assert killed[0].wait(60) == -signal.SIGKILL
+        clock = FrozenClock(utc_now())
+        monkeypatch.setattr(Database, "now", lambda _, __: clock())
+        app.run_until_idle(30)
+        assert len(receiver.told) == 1
+        clock.advance(61)
+        app.run_until_idle(30)
+        assert len(receiver.told) == 2
+        assert receiver.told[0] == receiver.told[1]
+        assert stored(app)[0].attempts == 2
+
+
 def test_a_receiver_that_hangs_holds_up_nothing(
     tmp_path: Path,
     database_url: str,
@@ -490,7 +531,13 @@ def test_a_receiver_that_hangs_holds_up_nothing(
         assert len(other.bodies) == 1
         (undelivered,) = app.explain(flaky.id)["undelivered"]
         assert "did not answer in 0.2 s" in undelivered["error"]
+        # What it takes after all is not sent again.
         release.set()
+        for _ in range(500):
+            if all(notice.sent_at for notice in stored(app)):
+                break
+            threading.Event().wait(0.02)
+        assert app.status()["notices_undelivered"] == 0
 
 
 # -- whom ------------------------------------------------------------------------------
@@ -714,6 +761,25 @@ def test_told_to_stop_it_lets_what_is_under_way_end(
         app.stop(grace=10)
         (notice,) = stored(app)
         assert notice.sent_at is not None
+
+
+def test_waiting_for_a_receiver_can_end_before_it_answers(
+    flaky: Flaky, receiver: Receiver
+) -> None:
+    release = threading.Event()
+
+    def slow(_: Message) -> Answer:
+        release.wait(10)
+        return Answer(200)
+
+    receiver.server.script(slow)
+    flaky.file.write_text("no good")
+    flaky.app.run_flow(flaky.id)
+    with pytest.raises(TimeoutError):
+        flaky.app.run_until_idle(0.2)
+    release.set()
+    flaky.app.run_until_idle(30)
+    assert receiver.kinds == ["failed"]
 
 
 def test_a_database_that_goes_away_is_waited_for(

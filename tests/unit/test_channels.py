@@ -136,6 +136,12 @@ def test_what_the_server_says_is_said(box: Mailbox, answer: str) -> None:
     assert box.mails == []
 
 
+def test_an_address_that_the_server_does_not_know(box: Mailbox) -> None:
+    box.refused.add("ada@example.org")
+    with pytest.raises(NoticeError, match=r"\(550 unknown here\): check smtp_url and"):
+        Mail(box.url, timeout=5).send(ADA, message())
+
+
 def test_a_server_that_is_not_there() -> None:
     with mail_server() as box:
         url = box.url
@@ -158,7 +164,7 @@ def test_it_logs_in_and_shows_no_password() -> None:
         Mail(good, timeout=5).send(ADA, message())
         assert box.logins == [("ada@h.org", "right pass/word")]
         assert box.mails[0]["From"] == "ada@h.org"
-        with pytest.raises(NoticeError, match=r"did not take the mail \(535 ") as caught:
+        with pytest.raises(NoticeError, match=r"the mail \(535 ") as caught:
             Mail(f"smtp://ada:s3cr3t@{place}", timeout=5).send(ADA, message())
         assert "s3cr3t" not in str(caught.value)
 

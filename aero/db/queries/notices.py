@@ -189,14 +189,18 @@ def sent(tx: Connection, notice_id: str, now: datetime) -> None:
 def failed(
     tx: Connection, notice_id: str, attempt: int, error: str, *, last: bool
 ) -> bool:
-    """Note why an attempt failed, unless another has begun; with `last` give up."""
+    """Note why an attempt failed; with `last` give up.
+
+    Returns:
+        Whether it was noted: not if another has begun, or the notice was sent.
+    """
     values: dict[str, Any] = {"error": error} | ({"not_before": None} if last else {})
     changed = tx.execute(
         update(Notice)
         .where(
             Notice.id == notice_id,
             Notice.attempts == attempt,
-            Notice.sent_at.is_(None),
+            Notice.not_before.is_not(None),
         )
         .values(**values)
     )

@@ -11,12 +11,14 @@ from typing import Any
 from sqlalchemy import Connection
 
 from aero import events, resolve, triggers
+from aero.auth.base import Role
 from aero.db.queries import definitions as definition_queries
 from aero.db.queries import flows as flow_queries
 from aero.db.queries import provenance as provenance_queries
 from aero.db.queries import runs as run_queries
 from aero.db.queries import versions as version_queries
 from aero.db.queries.definitions import FlowDefinition
+from aero.db.sight import require
 from aero.error import ConflictError, ForbiddenError, InvalidValueError
 from aero.result import Result
 from aero.runs import payload
@@ -47,6 +49,7 @@ def target_of(tx: Connection, said: Result) -> Target:
 
     Raises:
         NotFoundError: There is no such flow or run.
+        ForbiddenError: It is of others, who let nobody change it.
         InvalidValueError: The run is of another flow or task.
     """
     if said.run is None:
@@ -62,6 +65,7 @@ def target_of(tx: Connection, said: Result) -> Target:
                 "another flow or task.",
                 run_id=run.id,
             )
+    require(tx, flow_queries.get(tx, flow_id), Role.EDITOR, "flow")
     flow = definition_queries.load(tx, [flow_id])[flow_id]
     return Target(flow=flow, run=run, task=task)
 

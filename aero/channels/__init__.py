@@ -22,7 +22,7 @@ def channel_for(target: str, settings: ClientConf) -> Channel:
     if kind in targets.WEBHOOKS:
         return Webhook(
             timeout=settings.http_timeout,
-            allow_private=settings.allow_private_addresses,
+            allow_private=settings.private_allowed,
         )
     return Library()
 

@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -485,6 +486,8 @@ class Aero(TokenKeeping, GroupKeeping, Looking, Chaining):
             trigger_url=trigger_url,
             signed_url=signed_url,
         )
+        if told.delivery_id is not None:
+            told = replace(told, delivery_id=self._own_key(told.delivery_id))
         conf = self.settings
         policy = FetchPolicy(
             allow_private_addresses=conf.private_allowed,

@@ -9,7 +9,7 @@ may do all: those of an embedded workspace, of the engine and of administrators.
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, or_, select
 
 from aero.auth.base import Identity, Role
 from aero.db.models import Data, Flow, Function, Provenance, Run
@@ -78,7 +78,9 @@ def _shared(tx: Connection, viewer: Viewer, columns: Any) -> ColumnElement[bool]
     ]
     roles = viewer.roles(tx)
     if roles:
-        conditions.append(columns.group_id.in_(sorted(roles)))
+        # Never NULL, so that what is not visible can be asked for as well.
+        of_group = columns.visibility == Visibility.GROUP.value
+        conditions.append(and_(of_group, columns.group_id.in_(sorted(roles))))
     return or_(*conditions)
 
 

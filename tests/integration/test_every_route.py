@@ -221,19 +221,11 @@ def test_the_tables_are_read_as_they_are_meant() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("database_url", "shared"),
-    [
-        ("sqlite_url", "private"),
-        ("sqlite_url", "group"),
-        ("sqlite_url", "public"),
-        ("postgres_url", "group"),
-    ],
-    indirect=["database_url"],
-)
+@pytest.mark.parametrize("shared", SHARED)
 def test_every_route_for_every_role(
-    shared: str, app: Aero, publisher: Publisher
+    shared: str, sqlite_app: Aero, publisher: Publisher
 ) -> None:
+    app = sqlite_app
     join(app, viewer="viewer", editor="editor", leader="admin", owner="editor")
     tokens = {user: token(app, user) for user in USERS[1:-1]}
     tokens["server admin"] = token(app, "server admin", "admin")

@@ -242,6 +242,7 @@ def told(ask: Any) -> tuple[type, int, str, Json]:
     return type(caught.value), caught.value.code, str(caught.value), caught.value.facts
 
 
+@pytest.mark.parametrize("database_url", ["sqlite_url"], indirect=True)
 def test_what_is_unseen_is_as_what_is_unknown(app: Aero, world: World) -> None:
     its, bob = world.private, acting(app, "bob")
     unknown = "01234567-89ab-4def-8123-456789abcdef"
@@ -287,6 +288,7 @@ def test_what_is_unseen_is_as_what_is_unknown(app: Aero, world: World) -> None:
     assert compared > 40
 
 
+@pytest.mark.parametrize("database_url", ["sqlite_url"], indirect=True)
 def test_conflicts_name_nobody_elses(
     app: Aero, world: World, publisher: Publisher
 ) -> None:
@@ -315,6 +317,7 @@ def test_conflicts_name_nobody_elses(
     assert bob.get_flow(its.name, inputs_only=False)["id"] == mine["flow_id"]
 
 
+@pytest.mark.parametrize("database_url", ["sqlite_url"], indirect=True)
 def test_counts_are_of_what_is_seen(
     app: Aero, world: World, publisher: Publisher
 ) -> None:

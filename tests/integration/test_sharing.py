@@ -54,6 +54,7 @@ def test_the_role_is_the_greatest_that_anybody_gave(
         seen_as(other=Role.ADMIN).get_data(its.data)
 
 
+@pytest.mark.parametrize("database_url", ["sqlite_url"], indirect=True)
 def test_only_editors_give_things_to_a_group(app: Aero, publisher: Publisher) -> None:
     join(app, olga="editor", vera="viewer")
     vera, its = acting(app, "vera"), own(app, publisher, "vera", "x")
@@ -99,6 +100,7 @@ def test_outputs_are_for_editors_and_inputs_for_viewers(
     assert flow["id"] not in str(conflict.value) + str(conflict.value.facts)
 
 
+@pytest.mark.parametrize("database_url", ["sqlite_url"], indirect=True)
 def test_flows_of_a_data_are_deleted_all_or_none(
     app: Aero, publisher: Publisher
 ) -> None:
@@ -123,6 +125,7 @@ def test_flows_of_a_data_are_deleted_all_or_none(
     assert {e["flow_id"] for e in gone} == {its.flow, shared["id"]}
 
 
+@pytest.mark.parametrize("database_url", ["sqlite_url"], indirect=True)
 def test_sharing_with_fewer_again(app: Aero, publisher: Publisher) -> None:
     join(app, olga="editor", leo="admin", vera="viewer")
     its = own(app, publisher, "olga", "x", group=GROUP)
@@ -216,6 +219,7 @@ def test_who_asks_costs_one_query(app: Aero, publisher: Publisher) -> None:
     assert counted(app, lambda: acting(app, "vera").get_data(its.data)) > 0
 
 
+@pytest.mark.parametrize("database_url", ["sqlite_url"], indirect=True)
 def test_the_same_key_of_two_users_runs_a_flow_twice(
     app: Aero, publisher: Publisher
 ) -> None:
@@ -236,9 +240,24 @@ def test_the_same_key_of_two_users_runs_a_flow_twice(
     assert len(runs) == 2
 
 
+@pytest.mark.parametrize("database_url", ["sqlite_url"], indirect=True)
+def test_the_same_delivery_of_two_users_is_two(app: Aero, publisher: Publisher) -> None:
+    join(app, olga="editor", ed="editor")
+    its = own(app, publisher, "olga", "x", group=GROUP)
+    runs = set()
+    with guarded(app) as url:
+        for user in ("olga", "ed"):
+            for _ in range(2):
+                with client(url, app, user) as mine:
+                    runs.add(mine.notify(url=its.url, delivery_id="d")["id"])
+            app.run_until_idle()
+    assert len(runs) == 2
+
+
 # -- groups, the log, the commands ----------------------------------------------------
 
 
+@pytest.mark.parametrize("database_url", ["sqlite_url"], indirect=True)
 def test_members_come_and_go(app: Aero) -> None:
     join(app, vera="viewer", ed="editor")
     app.add_member("other", "vera", "admin")
@@ -264,6 +283,7 @@ def test_members_come_and_go(app: Aero) -> None:
     ]
 
 
+@pytest.mark.parametrize("database_url", ["sqlite_url"], indirect=True)
 def test_tokens_and_sharing_are_in_the_log(app: Aero, publisher: Publisher) -> None:
     made = app.create_token("laptop", owner="ada", scopes=["write", "read"])
     app.revoke_token(made["id"])
@@ -386,6 +406,7 @@ def test_only_what_belongs_to_somebody_is_for_viewers(sqlite_app: Aero) -> None:
         assert visible(tx, Token) == ()
 
 
+@pytest.mark.parametrize("database_url", ["sqlite_url"], indirect=True)
 def test_both_public_and_of_a_group_is_neither(app: Aero, publisher: Publisher) -> None:
     its = own(app, publisher, "olga", "x")
     for wrong in ({"public": "yes"}, {"public": True, "group": GROUP}, {"group": 3}):

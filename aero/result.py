@@ -138,6 +138,8 @@ def _entries(body: Json, side: str) -> list[tuple[str, str, Json]]:
     for name in entries:
         if not isinstance(name, str):
             raise InvalidTypeError(f"{side} has the name {name!r}: write text.")
+        if len(name) > _LINE:
+            raise InvalidValueError(f"{side} has a name over {_LINE} characters.")
     return [(name, f"{side}.{name}", _dict(entries, name, side)) for name in entries]
 
 

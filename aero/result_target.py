@@ -24,6 +24,8 @@ from aero.result import Result
 from aero.runs import payload
 from aero.types import RunStatus, Step
 
+_SHOWN = 10
+
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
@@ -90,6 +92,7 @@ def refuse_foreign(flow: FlowDefinition, said: Result) -> None:
         if name not in flow.made or entry["id"] not in {None, flow.made[name]}
     )
     if foreign:
+        foreign = foreign[:_SHOWN]
         raise ForbiddenError(
             f"Flow {flow.id} does not own the outputs {', '.join(foreign)}: name its "
             f"own, {', '.join(sorted(flow.made)) or 'of which it has none'}.",

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from aero import Aero
+from aero import Aero, committing
 from aero.client import AeroClient
 from aero.error import ConflictError
 from aero.server.serving import serving
+from aero.storage.base import address
 from aero.testing import make_app
 from tests.chains import holding, running, worked
 from tests.conftest import Publisher
@@ -145,3 +146,23 @@ def test_a_request_whose_answer_was_lost_is_sent_again(
         assert client.commit_result(sent) == lost[0]
     assert len(list(app.list_runs(counting["id"]))) == 1
     assert check_invariants(app.db, store=app.settings.store, idle=True) == []
+
+
+@pytest.mark.parametrize(
+    "database_url", [pytest.param("sqlite_url", id="sqlite")], indirect=True
+)
+def test_without_its_mechanisms_the_laws_break(
+    app: Aero, counting: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = worked(app, counting, length)
+    with monkeypatch.context() as off:
+        off.setattr(committing, "done", lambda *_: None)
+        first, second = (app.commit_result(sent) for _ in "ab")
+    assert first["run_id"] != second["run_id"]
+    with monkeypatch.context() as off:
+        off.setattr(committing, "_verified", lambda *_: 1)
+        sent["output_data"]["n"] |= {"uri": address("0" * 64), "sha256": "0" * 64}
+        app.commit_result(sent)
+    broken = check_invariants(app.db, store=app.settings.store)
+    assert any("is due to no trigger" in each for each in broken)
+    assert any("@2" in each for each in broken)

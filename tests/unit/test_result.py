@@ -175,6 +175,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"input_data": [1]}, "input_data is a list"),
     ({"input_data": {"a": 1}}, "input_data.a is a int"),
     ({"input_data": {1: {}}}, "has the name 1"),
+    ({"output_data": {"n" * 5000: {}}}, "a name over 4096 characters"),
     ({"input_data": {"a": {"version": 0}}}, r"input_data.a.version is out of bounds"),
     ({"input_data": {"a": {"id": 0}}}, r"input_data.a.id is a int"),
     ({"steps": {}}, "steps is a dict"),

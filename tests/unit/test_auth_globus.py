@@ -26,6 +26,12 @@ NOW = EPOCH.timestamp()
 Made = Callable[..., GlobusAuth]
 
 
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let globus_sdk ask again without a pause."""
+    monkeypatch.setattr("time.sleep", lambda _: None)
+
+
 @pytest.fixture
 def cloud() -> Iterator[GlobusCloud]:
     with globus_cloud() as found:

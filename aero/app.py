@@ -412,6 +412,15 @@ class Aero(TokenKeeping, GroupKeeping, Looking, Chaining):
             email=email,
             notify=notify,
         )
+        return self._create_source(wanted, idempotency_key, exist_ok=exist_ok)
+
+    def _create_source(
+        self,
+        wanted: sourcing.SourceRequest,
+        idempotency_key: str | None,
+        *,
+        exist_ok: bool,
+    ) -> Json:
         self._check_targets(wanted.flow.notify)
         new = self._new_id(idempotency_key)
 

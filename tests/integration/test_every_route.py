@@ -58,6 +58,8 @@ GET    /run/{ref}                           see    200
 GET    /run/{ref}/log                       see    200
 GET    /prov                                any    200
 GET    /prov/{ref}                          see    200
+POST   /prov/inputs                         edit   200
+POST   /prov/new                            edit   409
 GET    /status                              any    200
 GET    /queue                               any    200
 GET    /limit                               any    200
@@ -144,6 +146,8 @@ BODIES: dict[str, Callable[[Things, str], Any]] = {
     },
     "POST /limit/{endpoint}": lambda *_: {"max_running": 9},
     "POST /flow/{ref}/set": lambda *_: {"priority": 1},
+    "POST /prov/inputs": lambda its, _: {"schema": 1, "run_id": its.run, "attempt": 1},
+    "POST /prov/new": lambda its, _: {"schema": 1, "run_id": its.run, "attempt": 99},
     "POST /gc": lambda *_: {"dry_run": True},
 }
 

@@ -331,6 +331,9 @@ def _other(value: Any) -> Any:
     return [*value, 0] if isinstance(value, list) else value + 1
 
 
+_ONE_OF_FEW = {"visibility", "role"}
+
+
 def _alterable(name: str, row: dict[str, Any]) -> list[str]:
     """Return the columns that may hold something else, as the database sees it."""
     return [
@@ -339,6 +342,7 @@ def _alterable(name: str, row: dict[str, Any]) -> list[str]:
         if not column.primary_key
         and not column.foreign_keys
         and not isinstance(column.type, Uuid)
+        and column.name not in _ONE_OF_FEW
         and row[column.name] is not None
     ]
 

@@ -250,8 +250,10 @@ class Courier:
         if error is not None:
             self._failed(flight, error)
             return
-        notice_id = flight.message.id
-        self._write(lambda tx: queries.sent(tx, notice_id, self._db.now(tx)))
+        told = flight.message
+        self._write(lambda tx: queries.sent(tx, told.id, self._db.now(tx)))
+        about = {"run_id": told.run_id, "flow_id": told.flow_id}
+        log.info("%s was told: %s", shown(flight.target), told.subject, extra=about)
 
     def _failed(self, flight: _Flight, error: str) -> None:
         last = pause_after(flight.attempt) is None

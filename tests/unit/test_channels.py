@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -77,6 +78,12 @@ def test_the_text_says_what_there_is_to_say() -> None:
     assert "description" not in bare
     assert "task" not in bare
     assert "printed" not in bare
+
+
+def test_the_readme_names_every_part_of_it() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    missing = [f.name for f in fields(Message) if f"`{f.name}`" not in readme]
+    assert missing == []
 
 
 # -- which -----------------------------------------------------------------------------

@@ -683,3 +683,15 @@ def test_the_secret_of_webhooks_never_prints(environ: dict[str, str]) -> None:
         with pytest.raises(ConfigError, match="of the wrong kind") as caught:
             load_conf(environ=environ | {"AERO_WEBHOOK_SECRET": wrong})
         assert wrong not in str(caught.value)
+
+
+def test_the_mail_server_never_prints(environ: dict[str, str]) -> None:
+    url = "smtps://ada:s3cr3t@mail.example.org:465?from=aero@example.org"
+    conf = load_conf(environ=environ | {"AERO_SMTP_URL": url})
+    assert conf.smtp_url == url
+    assert "s3cr3t" not in repr(conf)
+    assert conf.shown()["smtp_url"] == "***"
+    for wrong in ("mail.example.org", "https://h", "smtp://", "smtp://h:s3cr3t/"):
+        with pytest.raises(ConfigError, match="of the wrong kind") as caught:
+            load_conf(environ=environ | {"AERO_SMTP_URL": wrong})
+        assert "s3cr3t" not in str(caught.value)

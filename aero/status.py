@@ -95,12 +95,12 @@ def waiting_note(db: Database, *, running: bool = False) -> str | None:
 
 def _note(db: Database, tx: Connection) -> str | None:
     now = db.now(tx)
-    runs, notices = queries.waiting(tx, now, [LOCAL]), notice_queries.counts(tx)[0]
-    if not runs + notices or presence.alive(tx, now):
+    count, what = queries.waiting(tx, now, [LOCAL]), "run"
+    if not count:
+        count, what = notice_queries.counts(tx)[0], "notice"
+    if not count or presence.alive(tx, now):
         return None
-    counted = {"run": runs, "notice": notices}
-    what = " and ".join(f"{n} {w}{'s' * (n > 1)}" for w, n in counted.items() if n)
-    return f"{what} wait{'s' * (runs + notices == 1)}; run 'aero work'"
+    return f"{count} {what}{' waits' if count == 1 else 's wait'}; run 'aero work'"
 
 
 def _revision(db: Database) -> str | None:

@@ -37,6 +37,9 @@ _POSTGRESQL = {
 }
 
 
+# Kept once they were needed: to open one for each request in a rush costs more than it.
+_POOL: dict[str, Any] = {"pool_size": 15, "max_overflow": 0}
+
 _NOTHING = select(1)
 
 
@@ -119,7 +122,7 @@ class Database:
         if not self.is_sqlite:
             given = self.url.query
             wanted = {k: v for k, v in _POSTGRESQL.items() if k not in given}
-            return create_engine(self.url, connect_args=wanted)
+            return create_engine(self.url, connect_args=wanted, **_POOL)
         engine = create_engine(
             self.url,
             connect_args={
@@ -127,6 +130,7 @@ class Database:
                 "check_same_thread": False,
                 "cached_statements": 512,
             },
+            **({} if self.path is None else _POOL),
         )
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)

@@ -8,7 +8,7 @@ from aero.acting import Change
 from aero.app import Aero
 
 
-def _workspace(request: Request) -> Aero:
+async def _workspace(request: Request) -> Aero:  # what is async costs no thread
     app: Aero = request.app.state.workspace
     identity = getattr(request.state, "identity", None)
     if identity is None:  # of the few routes that are open

@@ -4,14 +4,17 @@ import base64
 import json
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request, Response
 
 from aero.clock import isoformat
+from aero.db.session import Database
 from aero.error import InvalidValueError
 from aero.query import PAGE, Page
+from aero.server.answering import Listed
 from aero.server.dependencies import Workspace
 from aero.types import Json
 
@@ -20,6 +23,7 @@ _DEEPEST = 1_000_000
 _LARGEST = 2**31 - 1
 
 
+@dataclass(frozen=True, kw_only=True)
 class Paging:
     """Which page of a list was asked for, and how the next one is.
 
@@ -27,61 +31,68 @@ class Paging:
     `offset` are for clients that count.
     """
 
-    def __init__(
-        self,
-        *,
-        request: Request,
-        response: Response,
-        workspace: Workspace,
-        limit: Annotated[
-            int | None, Query(ge=1, le=_MOST, description="Records, usually 15")
-        ] = None,
-        after: Annotated[
-            str | None, Query(max_length=200, description="From a Link header")
-        ] = None,
-        page: Annotated[int | None, Query(ge=1, le=_DEEPEST)] = None,
-        offset: Annotated[int | None, Query(ge=0, le=_DEEPEST)] = None,
-    ) -> None:
-        self._request = request
-        self._response = response
-        self._db = workspace.db
-        self._limit = limit
-        self._after = after
-        self._page = page
-        self._offset = offset
+    request: Request
+    db: Database
+    limit: int | None
+    after: str | None
+    page: int | None
+    offset: int | None
 
     def read(self, page_of: Callable[[int, int], Page]) -> list[Json] | Response:
         """Return the records, of which `page_of(size, offset)` reads a page.
 
         A `page` past the end is 404 with an empty body, where older clients stop.
         """
-        after = None if self._after is None else _position(self._after)
+        after = None if self.after is None else _position(self.after)
         return self._read(page_of, after, PAGE)
 
     def read_numbered(
         self, page_of: Callable[[int, int], Page]
     ) -> list[Json] | Response:
         """Likewise of what is numbered, which older clients ask for all at once."""
-        after = None if self._after is None else _number(self._after)
-        return self._read(page_of, after, _MOST if self._page is None else PAGE)
+        after = None if self.after is None else _number(self.after)
+        return self._read(page_of, after, _MOST if self.page is None else PAGE)
 
     def _read(
         self, page_of: Callable[[int, int], Page], after: Any, usual: int
     ) -> list[Json] | Response:
-        size = self._limit or usual
-        past = (self._page - 1) * size if self._page else 0
-        with self._db.read() as tx:
-            found, key = page_of(size, self._offset or past)(tx, after)
-        if not found and (self._page or 1) > 1:
+        size = self.limit or usual
+        past = (self.page - 1) * size if self.page else 0
+        with self.db.read() as tx:
+            found, key = page_of(size, self.offset or past)(tx, after)
+        if not found and (self.page or 1) > 1:
             return Response(status_code=404)
         if key is not None:
-            following = self._request.url.remove_query_params(["page", "offset"])
+            following = self.request.url.remove_query_params(["page", "offset"])
             following = following.include_query_params(after=_encoded(key), limit=size)
-            self._response.headers["Link"] = f'<{following}>; rel="next"'
+            return Listed(found, {"Link": f'<{following}>; rel="next"'})
         return found
 
 
-Paged = Annotated[Paging, Depends()]
+async def _paging(  # what is async costs no thread
+    *,
+    request: Request,
+    workspace: Workspace,
+    limit: Annotated[
+        int | None, Query(ge=1, le=_MOST, description="Records, usually 15")
+    ] = None,
+    after: Annotated[
+        str | None, Query(max_length=200, description="From a Link header")
+    ] = None,
+    page: Annotated[int | None, Query(ge=1, le=_DEEPEST)] = None,
+    offset: Annotated[int | None, Query(ge=0, le=_DEEPEST)] = None,
+) -> Paging:
+    return Paging(
+        request=request,
+        db=workspace.db,
+        limit=limit,
+        after=after,
+        page=page,
+        offset=offset,
+    )
+
+
+Paged = Annotated[Paging, Depends(_paging)]
 
 
 def _encoded(key: Any) -> str:

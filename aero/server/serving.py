@@ -17,6 +17,9 @@ from aero.config.settings import is_loopback
 from aero.error import ConfigError
 from aero.server.api import make_api
 
+KEEP_ALIVE = 75
+"""Seconds that an idle connection is kept: who asks from time to time meets no end."""
+
 _SOON = 0.1
 RATE_LIMIT = 100.0
 """Requests a second of each who asks, where others than this machine's users do."""
@@ -61,6 +64,7 @@ def serving(
         log_config=None,
         access_log=False,
         lifespan="off",
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=max(1, math.ceil(grace)),
         ssl_certfile=certificate,
         ssl_keyfile=key,

@@ -6,11 +6,12 @@ from fastapi import APIRouter, Path
 
 from aero.function_source import given_source
 from aero.server import bodies, schemas
+from aero.server.answering import Answering
 from aero.server.dependencies import Workspace
 from aero.server.paths import DECODED
 from aero.server.problems import documented
 
-router = APIRouter(prefix="/function", tags=["functions"])
+router = APIRouter(prefix="/function", tags=["functions"], route_class=Answering)
 
 Ref = Annotated[str, Path(description="Id, or unique prefix of it"), DECODED]
 

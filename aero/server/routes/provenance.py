@@ -7,12 +7,13 @@ from fastapi import APIRouter, Path
 
 from aero import query
 from aero.server import bodies, schemas
+from aero.server.answering import Answering
 from aero.server.dependencies import Workspace
 from aero.server.paging import Paged
 from aero.server.paths import DECODED
 from aero.server.problems import LISTED, documented
 
-router = APIRouter(prefix="/prov", tags=["provenance"])
+router = APIRouter(prefix="/prov", tags=["provenance"], route_class=Answering)
 
 Ref = Annotated[str, Path(description="Id of the record or of its run"), DECODED]
 

@@ -8,12 +8,13 @@ from fastapi.responses import PlainTextResponse
 
 from aero import query
 from aero.server import schemas
+from aero.server.answering import Answering
 from aero.server.dependencies import Workspace
 from aero.server.paging import Paged
 from aero.server.paths import DECODED
 from aero.server.problems import LISTED, documented
 
-router = APIRouter(prefix="/run", tags=["runs"])
+router = APIRouter(prefix="/run", tags=["runs"], route_class=Answering)
 
 Ref = Annotated[str, Path(description="Id, or unique prefix of it"), DECODED]
 

@@ -6,12 +6,13 @@ from fastapi import APIRouter, Path
 
 from aero import query
 from aero.server import bodies, schemas
+from aero.server.answering import Answering
 from aero.server.dependencies import Workspace
 from aero.server.paging import Paged
 from aero.server.paths import DECODED
 from aero.server.problems import LISTED, documented
 
-router = APIRouter(tags=["workspace"])
+router = APIRouter(tags=["workspace"], route_class=Answering)
 
 Endpoint = Annotated[str, Path(description="Its name or id"), DECODED]
 

@@ -1,25 +1,30 @@
 """PURE: what webhooks bring, made into notifications, and how they prove who sent them.
 
 A bucket notification is what Amazon S3, MinIO and other object stores send: records,
-each about one object. A generic webhook holds one notification or a list of them, and
-is signed with a secret that both sides know.
+each about one object; or Amazon SNS for them, in an envelope. A generic webhook holds
+one notification or a list of them, and is signed with a secret that both sides know.
 """
 
+import base64
+import binascii
 import hashlib
 import hmac
 import json
 import re
+import reprlib
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
 from aero.error import (
+    ConflictError,
     ForbiddenError,
     InvalidTypeError,
     InvalidValueError,
     UnauthorizedError,
 )
 from aero.notice import Notice, notice
+from aero.types import Json
 
 TIMESTAMP = "X-Aero-Timestamp"
 SIGNATURE = "X-Aero-Signature"
@@ -32,6 +37,9 @@ MOST = 1000
 _SIGNED = re.compile(r"sha256=[0-9a-f]{64}")
 _SECONDS = re.compile(r"[0-9]{1,11}")
 _TEST = "s3:TestEvent"
+_CONFIRMING = "SubscriptionConfirmation"
+_OF_TOPICS = {_CONFIRMING, "UnsubscribeConfirmation"}
+_CONFIRM = re.compile(r"https://sns\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/\?[!-~]{1,1000}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,16 +60,22 @@ class Told:
 
 
 def bucket_events(body: bytes) -> list[Told]:
-    """Return the events of a bucket notification, as S3 and MinIO send it.
+    """Return the events of a bucket notification, as S3, MinIO and SNS send it.
 
     A record that cannot be read is noted, and keeps none of the others from counting.
 
     Raises:
         InvalidValueError: The body is no bucket notification.
+        ConflictError: SNS asks to confirm a subscription, which is its owner's to do.
     """
     document = _json(body)
     if not isinstance(document, dict):
         document = {}
+    kind = None if "Records" in document else _text(document.get("Type"))
+    if kind in _OF_TOPICS:
+        return [_of_topic(document)]
+    if kind == "Notification":
+        document = _enclosed(document.get("Message"))
     if document.get("Event") == _TEST:
         note = "The bucket tests its configuration, and reached this server."
         return [Told(event=_TEST, about=_text(document.get("Bucket")), note=note)]
@@ -72,6 +86,31 @@ def bucket_events(body: bytes) -> list[Told]:
             "what S3 or MinIO sends, or use /hooks/generic."
         )
     return [_of_record(record) for record in _few(records)]
+
+
+def _enclosed(message: Any) -> Json:
+    document = _json(message.encode()) if isinstance(message, str) else None
+    return document if isinstance(document, dict) else {}
+
+
+def _of_topic(envelope: Json) -> Told:
+    """Return what a topic says of itself; its URLs are never asked for.
+
+    Raises:
+        ConflictError: It asks to confirm a subscription.
+    """
+    event, topic = str(envelope["Type"]), _text(envelope.get("TopicArn"))
+    url = _text(envelope.get("SubscribeURL")) or ""
+    if event == _CONFIRMING:
+        shown = url if _CONFIRM.fullmatch(url) else "the SubscribeURL of this message"
+        raise ConflictError(
+            f"The topic {reprlib.repr(topic)} asks to confirm its subscription, which "
+            f"this server does not do by itself: open {shown}, or run 'aws sns "
+            "confirm-subscription' with its Token.",
+            topic=topic,
+        )
+    note = "The topic says so of itself, and of no object."
+    return Told(event=event, about=topic, note=note)
 
 
 def signed_events(body: bytes, signature: str) -> list[Told]:
@@ -148,7 +187,10 @@ def verify(
 def authorise(
     secret: str | None, authorization: str | None, *, needed: bool = False
 ) -> None:
-    """See that a bucket notification carries the secret as its bearer token.
+    """See that a bucket notification carries the secret.
+
+    It does so as its bearer token, or as the password of Basic authentication, which
+    SNS takes from the URL that it sends to.
 
     Args:
         secret: The server's; without one everybody may send who reaches it.
@@ -165,13 +207,24 @@ def authorise(
                 "This server takes no bucket notifications: set webhook_secret there."
             )
         return
-    scheme, _, token = (authorization or "").partition(" ")
-    given = token.strip().encode() if scheme.lower() == "bearer" else b""
-    if not hmac.compare_digest(given, secret.encode()):
+    if not hmac.compare_digest(_given(authorization or ""), secret.encode()):
         raise UnauthorizedError(
             "The notification does not carry this server's webhook_secret: set it as "
-            "the sender's auth token."
+            "the sender's auth token, or as the password in the URL that it sends to.",
+            basic=True,
         )
+
+
+def _given(authorization: str) -> bytes:
+    scheme, _, value = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip().encode()
+    if scheme.lower() != "basic":
+        return b""
+    try:
+        return base64.b64decode(value.strip(), validate=True).partition(b":")[2]
+    except (binascii.Error, ValueError):
+        return b""
 
 
 def _json(body: bytes) -> Any:

@@ -30,6 +30,7 @@ Responses = dict[int | str, dict[str, Any]]
 
 MEDIA_TYPE = "application/problem+json"
 CHALLENGE = 'Bearer realm="aero"'
+BASIC = 'Basic realm="aero"'
 _SCHEMA = {"$ref": "#/components/schemas/Problem"}
 _LONGEST = 2000
 
@@ -88,7 +89,8 @@ def answer(error: ClientError) -> Response:
     """Return the answer that tells of what a caller cannot have."""
     headers = {}
     if isinstance(error, UnauthorizedError):
-        headers["WWW-Authenticate"] = CHALLENGE
+        basic = f"{BASIC}, " if error.facts.get("basic") else ""
+        headers["WWW-Authenticate"] = f"{basic}{CHALLENGE}"
     elif isinstance(error, ForbiddenError) and "scope" in error.facts:
         lacking = f'error="insufficient_scope", scope="{error.scope}"'
         headers["WWW-Authenticate"] = f"{CHALLENGE}, {lacking}"

@@ -1,5 +1,6 @@
 """Webhooks: what object stores send as it is, and signed ones of other programs."""
 
+import base64
 import json
 import time
 from collections.abc import Iterator
@@ -175,6 +176,78 @@ def test_the_test_of_a_bucket_is_answered(sender: Sender) -> None:
     [told] = heard["ignored"]
     assert (told["event"], told["about"]) == ("s3:TestEvent", "registry")
     assert "reached this server" in told["note"]
+
+
+def test_sns_wraps_what_a_bucket_says(app: Aero, sender: Sender) -> None:
+    """Shapes of "HTTP/HTTPS notification JSON format" in the SNS developer guide."""
+    app.create_source("flowers", "s3://registry/2026/red*.csv", no_copy=True)
+    envelope = recorded("sns_notification.json")
+    status, heard = sender.send(
+        "s3", envelope, Content_Type="text/plain; charset=UTF-8"
+    )
+    assert status == 200
+    [told] = heard["triggered"]
+    assert told["about"] == "registry/2026/red flower.csv"
+    [ignored] = heard["ignored"]
+    assert ignored["event"] == "ObjectRemoved:Delete"
+    # The same event, in an envelope of its own or in none, counts once.
+    again = json.loads(envelope) | {"MessageId": "another"}
+    sender.send("s3", json.dumps(again).encode())
+    sender.send("s3", json.loads(envelope)["Message"].encode())
+    assert app.get_data("flowers")["available_versions"] == 1
+    assert len(list(app.list_runs())) == 1
+
+
+def test_an_envelope_may_hold_the_test_of_a_bucket(sender: Sender) -> None:
+    envelope = json.loads(recorded("sns_notification.json"))
+    envelope["Message"] = recorded("aws_test_event.json").decode()
+    _, heard = sender.send("s3", json.dumps(envelope).encode())
+    assert heard["ignored"][0]["event"] == "s3:TestEvent"
+
+
+def test_a_subscription_is_confirmed_by_who_made_it(
+    sender: Sender, publisher: Publisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = json.loads(recorded("sns_confirmation.json"))
+    status, problem = sender.send("s3", json.dumps(asked).encode())
+    assert (status, problem["type"]) == (409, "urn:aero:conflict")
+    assert asked["SubscribeURL"] in problem["detail"]
+    assert asked["SubscribeURL"] in caplog.text
+    # The server opens no URL that it is sent, nor shows one that is not of SNS.
+    asked["SubscribeURL"] = publisher.publish("trap", "x")
+    _, problem = sender.send("s3", json.dumps(asked).encode())
+    assert publisher.url("trap") not in problem["detail"]
+    assert "aws sns confirm-subscription" in problem["detail"]
+    assert publisher.requests("trap") == 0
+    ended = asked | {"Type": "UnsubscribeConfirmation"}
+    status, heard = sender.send("s3", json.dumps(ended).encode())
+    assert (status, heard["triggered"]) == (200, [])
+    assert heard["ignored"][0]["event"] == "UnsubscribeConfirmation"
+    assert publisher.requests("trap") == 0
+
+
+@pytest.mark.parametrize("message", ["", "no", "[]", "{}", 3, None, {"Records": []}])
+def test_an_envelope_around_something_else_is_refused(
+    sender: Sender, message: Any
+) -> None:
+    envelope = {"Type": "Notification", "TopicArn": "arn:t", "Message": message}
+    status, problem = sender.send("s3", json.dumps(envelope).encode())
+    assert (status, problem["type"]) == (422, "urn:aero:invalid-value")
+
+
+@pytest.mark.parametrize(
+    ("user", "status"), [(f"aero:{SECRET}", 200), ("aero:wrong", 401), (SECRET, 401)]
+)
+def test_sns_proves_itself_by_the_password_in_its_url(
+    guarded: tuple[Aero, Sender], user: str, status: int
+) -> None:
+    _, sender = guarded
+    given = base64.b64encode(user.encode()).decode()
+    body = recorded("aws_test_event.json")
+    found, _ = sender.send("s3", body, Authorization=f"Basic {given}")
+    assert found == status
+    for bad in ("Basic", "Basic é", "Basic ????", "Digest x"):
+        assert sender.send("s3", body, Authorization=bad)[0] == 401
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"Records": 3}', b"\xff", b"no"])

@@ -1,5 +1,6 @@
 """Webhooks: what object stores and other programs send when an object changed."""
 
+import logging
 import time
 from typing import Annotated, Any
 
@@ -7,13 +8,16 @@ from fastapi import APIRouter, Depends, Header, Request
 
 from aero import hooks
 from aero.app import Aero
-from aero.error import ClientError
+from aero.error import ClientError, ConflictError
 from aero.hooks import Told
 from aero.server import schemas
+from aero.server.answering import Answering
 from aero.server.dependencies import Workspace
 from aero.server.problems import documented
 
-router = APIRouter(prefix="/hooks", tags=["events"])
+log = logging.getLogger(__name__)
+
+router = APIRouter(prefix="/hooks", tags=["events"], route_class=Answering)
 
 
 async def _body(request: Request) -> bytes:
@@ -40,6 +44,9 @@ _RECORDS = {
     "properties": {
         "Records": {"type": "array", "items": {}},
         "Event": {"description": "`s3:TestEvent`, without Records"},
+        "Type": {"description": "Of an SNS envelope, such as `Notification`"},
+        "TopicArn": {"description": "The SNS topic"},
+        "Message": {"description": "The notification in an SNS envelope, as text"},
     },
 }
 _NOTICE = {
@@ -62,9 +69,11 @@ _NOTICES = {"oneOf": [_NOTICE, {"type": "array", "items": _NOTICE}]}
 
 @router.post(
     "/s3",
-    responses=documented(401, 503),
+    responses=documented(401, 403, 409),
     response_model=schemas.Heard,
-    openapi_extra=_json_of(_RECORDS, "A bucket notification of S3 or MinIO, as it is"),
+    openapi_extra=_json_of(
+        _RECORDS, "A bucket notification of S3 or MinIO as it is, or in SNS's envelope"
+    ),
 )
 def bucket_notification(
     request: Request,
@@ -72,7 +81,10 @@ def bucket_notification(
     body: Body,
     authorization: Annotated[
         str | None,
-        Header(description="`Bearer` and the webhook_secret, if the server has one"),
+        Header(
+            description="`Bearer` and the webhook_secret, if the server has one; or "
+            "`Basic`, with it as the password"
+        ),
     ] = None,
 ) -> Any:
     """Take a bucket notification; each of its events counts once."""
@@ -81,7 +93,13 @@ def bucket_notification(
         authorization,
         needed=request.app.state.asking,
     )
-    return _heard(workspace, hooks.bucket_events(body))
+    try:
+        events = hooks.bucket_events(body)
+    except ConflictError as error:
+        # SNS keeps the answer to itself; who set the topic up looks here.
+        log.warning("%s", error)
+        raise
+    return _heard(workspace, events)
 
 
 @router.post(

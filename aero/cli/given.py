@@ -11,6 +11,8 @@ import click
 
 from aero.types import PolicyEnum
 
+POLL_HELP = "Seconds between polls that make a lost notification good; 0: never."
+
 file_option = click.option(
     "-f",
     "--file",
@@ -64,9 +66,13 @@ def merged(
         click.UsageError: The file cannot be used.
     """
     given = {} if file is None else _read(file, {*flags, *more})
-    left_out: tuple[Any, ...] = (None, False, ())
-    given.update({key: value for key, value in flags.items() if value not in left_out})
+    given.update({key: value for key, value in flags.items() if _is_given(value)})
     return given
+
+
+def _is_given(value: Any) -> bool:
+    # 0 is a value, and equals False.
+    return value is not None and value is not False and value != ()
 
 
 def _read(file: Path, known: set[str]) -> dict[str, Any]:

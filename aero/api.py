@@ -236,6 +236,7 @@ def register_flow(  # noqa: PLR0917 -- the older client's signature
     commit_function_uuid: str | None = None,
     *,
     cron: str | None = None,
+    poll_delay: float | None = None,
     timezone: str = "UTC",
     retries: int = 0,
     timeout: float | None = None,
@@ -273,6 +274,8 @@ def register_flow(  # noqa: PLR0917 -- the older client's signature
         pull_function_uuid: Taken for older scripts: aero downloads by itself.
         commit_function_uuid: Taken for older scripts: aero commits by itself.
         cron: A POSIX cron line, such as "0 6 * * 1-5".
+        poll_delay: With INGESTION_EVENT: seconds between two polls of what is known
+            by name, which make a lost notification good; 0: never.
         timezone: The time zone `cron` is meant in.
         retries: How often a function that failed is tried again.
         timeout: Seconds one run may take.
@@ -310,6 +313,7 @@ def register_flow(  # noqa: PLR0917 -- the older client's signature
         policy=policy,
         timer_delay=timer_delay,
         cron=cron,
+        poll_delay=poll_delay,
         timezone=timezone,
         retries=retries,
         timeout=timeout,
@@ -545,6 +549,7 @@ def create_source(  # noqa: PLR0917 -- the older client's signature
     timer_delay: float | None = None,
     *,
     cron: str | None = None,
+    poll_delay: float | None = None,
     timezone: str = "UTC",
     retries: int = 0,
     timeout: float | None = None,
@@ -574,6 +579,8 @@ def create_source(  # noqa: PLR0917 -- the older client's signature
         policy: INGESTION_EVENT (when notified) or INGESTION (on a schedule).
         timer_delay: Seconds between two downloads, with INGESTION only.
         cron: A POSIX cron line in place of that.
+        poll_delay: With INGESTION_EVENT: seconds between two polls of what is known
+            by name, which make a lost notification good; 0: never.
         timezone: The time zone `cron` is meant in.
         retries: How often a function that failed is tried again.
         timeout: Seconds one run may take.
@@ -612,6 +619,7 @@ def create_source(  # noqa: PLR0917 -- the older client's signature
         policy=policy,
         timer_delay=timer_delay,
         cron=cron,
+        poll_delay=poll_delay,
         timezone=timezone,
         retries=retries,
         timeout=timeout,

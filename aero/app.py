@@ -208,6 +208,7 @@ class Aero(TokenKeeping, GroupKeeping, Looking, Chaining):
         request = flow_request.flow_request(
             endpoint_uuid, function_uuid, input_data, output_data, kwargs, **options
         )
+        request = request.polled(self.settings.poll_delay)
         return self._register(request, idempotency_key, exist_ok=exist_ok)
 
     def _register(
@@ -277,7 +278,8 @@ class Aero(TokenKeeping, GroupKeeping, Looking, Chaining):
         """
         entries = self.db.look(lambda tx: query.flows_to_delete(tx, data))
         self._delete([entry["flow_id"] for entry in entries])
-        return entries
+        # Established clients read how many records went: here they all stay.
+        return [{**entry, "provenance_deleted": 0} for entry in entries]
 
     def _delete(self, flow_ids: list[str]) -> None:
         _, killed = self._write(
@@ -329,6 +331,7 @@ class Aero(TokenKeeping, GroupKeeping, Looking, Chaining):
         timer_delay: float | None = None,
         *,
         cron: str | None = None,
+        poll_delay: float | None = None,
         tags: tuple[str, ...] | list[str] = (),
         timezone: str = "UTC",
         exist_ok: bool = False,
@@ -360,6 +363,8 @@ class Aero(TokenKeeping, GroupKeeping, Looking, Chaining):
             policy: INGESTION (polled) or INGESTION_EVENT (ingested when notified).
             timer_delay: Seconds between two polls.
             cron: When to poll.
+            poll_delay: Seconds between two polls of an event source, which make a
+                lost notification good; 0: never; None: as configured.
             tags: Words that the Data is found by.
             timezone: That `cron` is read in.
             exist_ok: Return an equal source instead of refusing to make another.
@@ -400,6 +405,8 @@ class Aero(TokenKeeping, GroupKeeping, Looking, Chaining):
             policy=policy,
             timer_delay=timer_delay,
             cron=cron,
+            poll_delay=poll_delay,
+            polled_every=self.settings.poll_delay,
             tags=tags,
             timezone=timezone,
             retries=retries,

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -14,6 +15,7 @@ from aero.db.models import Data, Flow
 from aero.db.queries import definitions as definition_queries
 from aero.db.queries import events as event_queries
 from aero.db.queries import flows as flow_queries
+from aero.db.queries import runs as run_queries
 from aero.db.queries import versions as version_queries
 from aero.db.queries.common import lock_rows
 from aero.db.session import Database
@@ -25,11 +27,12 @@ from aero.error import (
     RunError,
 )
 from aero.notice import Notice
+from aero.polling import known_key
 from aero.runs import lifecycle
 from aero.runs.commit import Execution, commit
 from aero.runs.lifecycle import Trigger
 from aero.sources import FetchPolicy, head
-from aero.sources.headers import guessed_type, safe_name
+from aero.sources.headers import bare_etag, named_like
 from aero.types import Json, PolicyEnum, Step
 
 
@@ -114,7 +117,7 @@ def _whole(tx: Connection, rows: Sequence[Any]) -> Target:
             f"{row.name} has many objects: say by url or key which one changed.",
             data_id=row.data_id,
         )
-    source_key = object_keys.literal_prefix(key) if row.typed else ""
+    source_key = known_key(tx, row, object_keys.literal_prefix(key), default="")
     return _target(tx, row, source_key, row.url)
 
 
@@ -137,7 +140,9 @@ def _best(tx: Connection, rows: Sequence[Any], told: Notice) -> Target:
             data_ids=sorted(row.data_id for row in found),
         )
     row = found[0]
-    return _target(tx, row, key, _concrete(row, key, told.url))
+    if not object_keys.is_exact(_pattern(row)):
+        return _target(tx, row, key, _concrete(row, key, told.url))
+    return _target(tx, row, known_key(tx, row, key, default=key), row.url)
 
 
 def _matching(rows: Sequence[Any], told: Notice) -> tuple[str, list[Any]]:
@@ -161,15 +166,11 @@ def _having(rows: Sequence[Any], key: str) -> list[Any]:
 
 
 def _pattern(row: Any) -> str:
-    # The URL of an untyped source is fetched as it is, so what follows `?` is a query.
-    url = row.url if row.typed else row.url.partition("?")[0]
-    return object_keys.pattern_key(url)
+    return object_keys.registered_key(row.url, typed=row.typed)
 
 
 def _concrete(row: Any, key: str, told: str | None) -> str:
     """Return the object's URL; a notification cannot name a host of its own."""
-    if object_keys.is_exact(_pattern(row)):
-        return str(row.url)
     if told is not None and object_keys.place(told) == object_keys.place(row.url):
         return told
     return object_keys.object_url(row.url, key)
@@ -240,11 +241,20 @@ def _trigger(
     ]
     run_ids = lifecycle.trigger(tx, now, due, rules={rule.id: rule})
     if target.no_copy:
+        _end_poll(tx, run_ids[0], target, now)
         run = event_queries.take(tx, run_ids[0], str(uuid.uuid4()), now)
         # A delivery that had counted before finds its run ended.
         if run is not None:
             _commit(tx, run, told, target, agent=agent)
     return run_ids[0]
+
+
+def _end_poll(tx: Connection, run_id: str, target: Target, now: datetime) -> None:
+    """End the poll that asks the object right now: what it is told is as new."""
+    polling = event_queries.running_in_slot(tx, target.flow_id, target.key)
+    if polling is not None and polling != run_id:
+        why = "A notification said meanwhile what this poll was asking."
+        run_queries.cancel(tx, [polling], now, why)
 
 
 def _event(tx: Connection, told: Notice, target: Target, task: int) -> Json:
@@ -269,15 +279,14 @@ def _commit(
     flow = definition_queries.load(tx, [target.flow_id])[target.flow_id]
     (output,) = flow.made
     latest = version_queries.latest_of(tx, target.data_id, run.task, target.key)
-    same = latest is not None and _bare(latest.etag) == _bare(told.etag)
-    segment = object_keys.object_key(target.url).rpartition("/")[2]
-    file_name = safe_name(segment) or target.name
+    same = latest is not None and bare_etag(latest.etag) == bare_etag(told.etag)
     entry = {
         "id": target.data_id,
+        "no_copy": True,
+        "url": target.url,
         "etag": told.etag,
         "size": told.size,
-        "file_bn": file_name,
-        "media_type": guessed_type(file_name),
+        **named_like(object_keys.object_key(target.url), target.name),
     }
     execution = Execution(
         run=run,
@@ -294,17 +303,6 @@ def _commit(
         agent=agent,
     )
     commit(tx, run.started_at, execution)
-    state = {
-        "data_id": target.data_id,
-        "task": run.task,
-        "source_key": target.key,
-        "url": target.url,
-        "etag": told.etag,
-        "last_modified": None,
-        "raw_sha256": None,
-        "last_checked": run.started_at,
-    }
-    version_queries.save_source_states(tx, [state])
 
 
 def _step(run: Any, target: Target, told: Notice) -> Json:
@@ -318,11 +316,6 @@ def _step(run: Any, target: Target, told: Notice) -> Json:
         "url": target.url,
         "etag": told.etag,
     }
-
-
-def _bare(etag: str | None) -> str | None:
-    # Services send the same etag with and without its quotes.
-    return None if etag is None else etag.strip().strip('"')
 
 
 def refuse_run_now(tx: Connection, flow: Any) -> None:

@@ -4,7 +4,7 @@ import json
 import keyword
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ KWARGS_LIMIT = 10 << 20
 """Bytes of JSON that the kwargs of a flow, those of a whole sweep, may have."""
 
 SCHEMES = ("http", "https", "file", "globus", "s3")
+POLL_MIN = 1
+"""The shortest slow poll, in seconds."""
 
 _INPUT_KEYS = {"id", "version", "fetch"}
 _OUTPUT_KEYS = {"id", "url", "collection_uuid", "collection_url", "storage"}
@@ -71,6 +73,35 @@ class FlowRequest:
     tags: tuple[str, ...] = ()
     sharing: Sharing = field(default_factory=Sharing)
     notify: tuple[str, ...] = ()
+    poll_delay: float | None = None
+
+    def polled(self, default: float | None) -> "FlowRequest":
+        """Return it with the slow poll it asks for, or else the workspace's.
+
+        Args:
+            default: The seconds between two polls of whatever can be polled.
+
+        Raises:
+            InvalidValueError: It asks for one and cannot be polled.
+        """
+        hindrance = self._not_polled()
+        if self.poll_delay and hindrance:
+            raise InvalidValueError(
+                f"poll_delay is {self.poll_delay:g} s, but {hindrance}: leave it out."
+            )
+        chosen = default if self.poll_delay is None else self.poll_delay
+        return replace(self, timer=chosen) if chosen and not hindrance else self
+
+    def _not_polled(self) -> str | None:
+        """Return why there is no slow poll of it."""
+        if self.policy is not PolicyEnum.INGESTION_EVENT:
+            return f"a flow of policy {self.policy.name} does not wait for events"
+        if len(self.outputs) != 1:
+            return "a flow of several sources cannot be polled one by one"
+        (output,) = self.outputs.values()
+        if not can_be_asked(output.url or "", no_copy=output.no_copy):
+            return f"{output.url} cannot be asked what it is from here"
+        return None
 
 
 def flow_request(
@@ -91,6 +122,7 @@ def flow_request(
     priority: int = 0,
     max_running: int | None = None,
     tags: tuple[str, ...] | list[str] = (),
+    poll_delay: float | None = None,
     storage: str | None = None,
     public: bool = False,
     group: str | None = None,
@@ -130,6 +162,7 @@ def flow_request(
         tags=_tags(tags or ()),
         sharing=Sharing.of(public, group),
         notify=targets.targets(email, notify),
+        poll_delay=_poll_delay(poll_delay),
     )
 
 
@@ -196,6 +229,13 @@ def check_url(url: Any, where: str) -> str:
             "without USER:PASSWORD@ and put the login into the credentials file."
         )
     return str(url)
+
+
+def can_be_asked(url: str, *, no_copy: bool) -> bool:
+    """Whether this machine can ask an object of that URL whether it changed."""
+    schemes = {"http", "https"} if no_copy else {"http", "https", "file"}
+    parts = _parts(url)
+    return parts is not None and parts.scheme in schemes
 
 
 def _parts(url: Any) -> SplitResult | None:
@@ -447,6 +487,18 @@ def _positive(name: str, value: Any) -> float | None:
         raise InvalidValueError(
             f"{name} is {value!r}: write a number of seconds above 0, up to "
             f"{triggers.TIMER_MAX}."
+        )
+    return float(value)
+
+
+def _poll_delay(value: Any) -> float | None:
+    if value is None:
+        return None
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    if not good or (value != 0 and not POLL_MIN <= value <= triggers.TIMER_MAX):
+        raise InvalidValueError(
+            f"poll_delay is {value!r}: write 0 for never, or from {POLL_MIN} to "
+            f"{triggers.TIMER_MAX} seconds, such as 3600."
         )
     return float(value)
 

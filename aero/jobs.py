@@ -11,12 +11,13 @@ from importlib import import_module
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from aero import secret
 from aero.clock import isoformat, utc_now
 from aero.downloads import Progress
 from aero.environment import environment
-from aero.error import InvalidValueError
+from aero.error import InvalidValueError, SourceError
 from aero.failure import USER_MODULE, failure
 from aero.formatting import (
     accepted,
@@ -41,6 +42,8 @@ __all__ = [
     "run_task",
     "stage",
 ]
+
+_GONE = {404, 410}
 
 
 def download(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], Json]:
@@ -236,7 +239,7 @@ def _download(payload: Json, policy: Json, directory: Path, *, whole: bool) -> i
     entries = {
         name: entry
         for name, entry in payload["output_data"].items()
-        if entry.get("url")
+        if entry.get("url") and not _tracked(name, entry, policy)
     }
     answers = {
         name: _fetch(name, entry, policy, directory, _validators(entry))
@@ -272,8 +275,54 @@ def _fetch(
             policy=FetchPolicy.from_json(policy),
             progress=progress,
         )
+    except SourceError as error:
+        if not _may_be_gone(entry, error):
+            raise
+        return NotModified(
+            url=entry["url"], etag=None, last_modified=None, retrieved_at=utc_now()
+        )
     finally:
         progress.done()
+
+
+def _tracked(name: str, entry: Json, policy: Json) -> bool:
+    """Ask an object whose bytes are not kept for its etag, if it is such a one."""
+    if not entry.get("no_copy"):
+        return False
+    from aero.sources.headers import bare_etag
+
+    told = _asked(name, entry, policy)
+    if told is None or bare_etag(told["etag"]) == bare_etag(entry.get("etag")):
+        entry["not_modified"] = True
+    entry.update(told or {})
+    return True
+
+
+def _asked(name: str, entry: Json, policy: Json) -> Json | None:
+    """Return what an object says of itself; None if it is gone, and may be."""
+    from aero.sources import FetchPolicy, head
+    from aero.sources.headers import named_like
+
+    url = entry["url"]
+    try:
+        answer = head(url, FetchPolicy.from_json(policy))
+    except SourceError as error:
+        if not _may_be_gone(entry, error):
+            raise
+        return None
+    if answer.etag is None:
+        raise SourceError(
+            f"{url} gave no etag when asked, and without one a source that keeps no "
+            "bytes cannot be polled: notify it, or keep its bytes.",
+            url=url,
+        )
+    path = unquote(urlsplit(url).path)
+    return {"etag": answer.etag, "size": answer.size, **named_like(path, name)}
+
+
+def _may_be_gone(entry: Json, error: SourceError) -> bool:
+    """Whether a poll found an object gone, of which the versions stay."""
+    return bool(entry.get("may_be_gone")) and error.facts.get("status") in _GONE
 
 
 def _validators(entry: Json) -> Validators | None:

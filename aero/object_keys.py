@@ -50,6 +50,17 @@ def pattern_key(url: str) -> str:
     return normal_key(_decoded(escaped))
 
 
+def registered_key(url: str, *, typed: bool) -> str:
+    """Return the `pattern_key` of a URL that a source of a type, or of none, has.
+
+    Without a type it is fetched as it is, so what follows `?` is a query.
+
+    Raises:
+        InvalidValueError: The key would hold a NUL character.
+    """
+    return pattern_key(url if typed else url.partition("?")[0])
+
+
 def normal_key(key: str) -> str:
     """Return a key as it is compared: without outer slashes.
 

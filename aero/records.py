@@ -98,7 +98,6 @@ def flows(tx: Connection, rows: Sequence[Any]) -> list[Json]:
 def _flow(
     tx: Connection, row: Any, definition: Any, used: Sequence[Any], every: Any
 ) -> Json:
-    scheduled = row.timer is not None or row.cron is not None
     function_id = seen_function(tx, definition)
     hidden = function_id != row.function_id
     return {
@@ -112,10 +111,8 @@ def _flow(
         "function_name": HIDDEN if hidden else definition.function_name,
         "policy": row.policy,
         "policy_name": PolicyEnum(row.policy).name,
-        "timer": row.timer,
-        "cron": row.cron,
+        **schedule(row),
         "timezone": row.timezone,
-        "timer_job_id": row.id if scheduled else None,
         "next_due": isoformat(row.next_due),
         "last_executed": isoformat(row.last_executed),
         "endpoint": row.endpoint,
@@ -143,6 +140,18 @@ def seen_function(tx: Connection, row: Any) -> str | None:
     if row.function_id is None or not sees(tx, row, "function_"):
         return None
     return str(row.function_id)
+
+
+def schedule(row: Any) -> Json:
+    """Return by what schedule a flow runs; that of an event source is its slow poll."""
+    polled = row.policy == PolicyEnum.INGESTION_EVENT
+    scheduled = row.timer is not None or row.cron is not None
+    return {
+        "timer": None if polled else row.timer,
+        "poll_delay": row.timer if polled else None,
+        "cron": row.cron,
+        "timer_job_id": row.id if scheduled else None,
+    }
 
 
 def _function_kwargs(definition: Any, used: Sequence[Any], every: Any) -> Json:
@@ -307,13 +316,17 @@ def member(row: Any) -> Json:
 
 def source_types(tx: Connection, rows: Sequence[Any]) -> list[Json]:
     """Return the records of source types."""
-    urls = data_queries.type_urls(tx, [row.id for row in rows])
+    urls: dict[str, list[Json]] = {}
+    for each in data_queries.type_urls(tx, [row.id for row in rows]):
+        named = {"url": each.url, "object_key": each.object_key}
+        urls.setdefault(each.type_id, []).append(named)
     return [
         {
             "id": row.id,
             "name": row.name,
             "data_id": row.data_id,
             "description": row.description,
+            "no_copy": row.no_copy,
             "urls": urls.get(row.id, []),
         }
         for row in rows

@@ -11,17 +11,22 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from aero import triggers
+from aero import polling, triggers
 from aero.clock import utc_now
 from aero.db.queries import flows as flow_queries
+from aero.db.queries.flows import FlowRule
 from aero.db.session import Database
 from aero.error import DatabaseUnavailableError
 from aero.registration import ticks
 from aero.runs import lifecycle
+from aero.runs.lifecycle import Trigger
+from aero.types import PolicyEnum
 
 log = logging.getLogger(__name__)
 
 BATCH = 100
+TRIGGERS = 1000
+"""Of one tick, so many are made by one statement: databases limit its parameters."""
 LONGEST_SLEEP = timedelta(seconds=60)
 MOMENT = timedelta(milliseconds=100)
 _JOB = "tick"
@@ -57,15 +62,18 @@ def _tick(db: Database, tx: Connection) -> int:
     now = db.now(tx)
     due = flow_queries.due(tx, now, BATCH)
     rules = {row.id: flow_queries.rule(row) for row in due}
-    lifecycle.trigger(
-        tx,
-        now,
-        [t for row in due for t in ticks(row.id, rules[row.id].tasks, row.next_due)],
-        rules=rules,
-    )
+    ticked = [t for row in due for t in _triggers(tx, rules[row.id], row.next_due)]
+    for start in range(0, len(ticked), TRIGGERS):
+        lifecycle.trigger(tx, now, ticked[start : start + TRIGGERS], rules=rules)
     for row in due:
         flow_queries.set_values(tx, row.id, next_due=_advance(row, now))
     return len(due)
+
+
+def _triggers(tx: Connection, rule: FlowRule, due: datetime) -> list[Trigger]:
+    if rule.policy is PolicyEnum.INGESTION_EVENT:
+        return polling.polls(tx, rule, due)
+    return ticks(rule.id, rule.tasks, due)
 
 
 def _advance(row: Any, now: datetime) -> datetime | None:

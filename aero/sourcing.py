@@ -49,9 +49,12 @@ def source_request(
     timer_delay: float | None = None,
     cron: str | None = None,
     output: str | None = None,
+    polled_every: float | None = None,
     **options: Any,
 ) -> SourceRequest:
     """Check the arguments of `create_source`.
+
+    `polled_every` is the slow poll of those that do not say.
 
     Raises:
         InvalidValueError: A value cannot be used; the sentence says what to write.
@@ -90,7 +93,7 @@ def source_request(
         description=request.description,
     )
     return SourceRequest(
-        flow=replace(request, outputs={key: wanted}),
+        flow=replace(request, outputs={key: wanted}).polled(polled_every),
         url=url,
         output=key,
         type_name=type_name,
@@ -300,7 +303,6 @@ def record(tx: Connection, flow_id: str) -> Json:
     made = data_queries.get_many(tx, [data_id])[data_id]
     if not sees(tx, made):
         raise registration.anothers()
-    scheduled = row.timer is not None or row.cron is not None
     return {
         **records.data(tx, [made])[0],
         "data_id": data_id,
@@ -308,9 +310,7 @@ def record(tx: Connection, flow_id: str) -> Json:
         "type_name": event_queries.type_of_data(tx, data_id),
         "policy": row.policy,
         "policy_name": PolicyEnum(row.policy).name,
-        "timer": row.timer,
-        "cron": row.cron,
-        "timer_job_id": row.id if scheduled else None,
+        **records.schedule(row),
         "function_id": records.seen_function(tx, row),
         "endpoint": row.endpoint,
         "input_data": {output: {"id": data_id}},

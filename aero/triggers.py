@@ -96,9 +96,13 @@ def inputs_key(versions: Mapping[str, int]) -> str:
     return bounded_key(f"inputs:{pairs}")
 
 
-def timer_key(due: datetime) -> str:
-    """Return the key of a tick, `timer:` and the time it was due in UTC (ISO 8601)."""
-    return bounded_key(f"timer:{_utc(due).isoformat()}")
+def timer_key(due: datetime, source_key: str = "") -> str:
+    """Return the key of a tick, `timer:` and the time it was due in UTC (ISO 8601).
+
+    A tick that asks each object of a source ends in the object's key.
+    """
+    tick = f"timer:{_utc(due).isoformat()}"
+    return bounded_key(f"{tick}:{source_key}" if source_key else tick)
 
 
 def event_key(source_key: str, delivery_id: str) -> str:

@@ -36,6 +36,7 @@ _PATTERN = set("*?[")
 @click.option("--no-copy", is_flag=True, help="Record versions, store no bytes.")
 @click.option("--output", help="What the function calls it; default: the name.")
 @click.option("--cron", help="When to download, such as '0 6 * * 1-5'.")
+@click.option("--poll-delay", type=float, help=given.POLL_HELP)
 @click.option("--timezone", help="The time zone of --cron; default: UTC.")
 @click.option("--retries", type=int, help="How often a failed function is tried again.")
 @click.option("--timeout", type=float, help="Seconds a run may take.")
@@ -140,6 +141,6 @@ def types_(as_json: bool) -> None:
         say("There are no source types: 'aero create --type NAME' makes one.")
     for record in found:
         click.echo(f"{record['name']}  data id {record['data_id']}")
-        for url in record["urls"]:
-            kind = "pattern" if _PATTERN & set(url) else "object"
-            click.echo(f"  {kind}  {url}")
+        for each in record["urls"]:
+            kind = "pattern" if _PATTERN & set(each["object_key"]) else "object"
+            click.echo(f"  {kind}  {each['url']}")

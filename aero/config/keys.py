@@ -181,6 +181,7 @@ KEYS: Mapping[str, Kind] = {
     "credentials": PATH,
     "lease": SECONDS,
     "heartbeat": SECONDS,
+    "poll_delay": SECONDS,
     "retention_days": Kind(
         what="a whole number of days", check=_at_least(0), parse=int
     ),

@@ -39,6 +39,8 @@ class ClientConf:
         credentials: The file of per-host credentials.
         lease: Seconds after which a silent worker counts as lost.
         heartbeat: Seconds between a worker's signs of life.
+        poll_delay: Seconds between two polls of a source that waits for notifications,
+            unless it says otherwise; None: it is not polled.
         retention_days: Days an ended run is kept.
         client_uuid: The client that logs in at Globus.
         portal_client_id: The server's client at Globus.
@@ -74,6 +76,7 @@ class ClientConf:
     credentials: Path = _DERIVED
     lease: float = 60.0
     heartbeat: float = 15.0
+    poll_delay: float | None = None
     retention_days: int = 30
     client_uuid: str = "c78511ef-8cf7-4802-a7e1-7d56e27b1bf8"
     portal_client_id: str | None = None

@@ -22,6 +22,7 @@ from aero.db.queries import versions as version_queries
 from aero.db.queries.common import lock_rows
 from aero.error import FencedError
 from aero.runs import lifecycle, notices
+from aero.sources.headers import bare_etag
 from aero.types import Json, RunStatus
 
 
@@ -197,7 +198,8 @@ def _same(latest: Any, entry: Json) -> bool:
         return True
     if entry.get("sha256") is not None:
         return bool(latest.sha256 == entry["sha256"])
-    return latest.sha256 is None and latest.etag == entry.get("etag")
+    same = bare_etag(latest.etag) == bare_etag(entry.get("etag"))
+    return latest.sha256 is None and same
 
 
 def _add_version(
@@ -304,20 +306,23 @@ def _downloads(execution: Execution) -> dict[str, Json]:
 
 
 def _source_states(execution: Execution, now: datetime) -> list[Json]:
-    states = []
-    for name, raw in _downloads(execution).items():
-        states.append(
-            {
-                "data_id": execution.made[name],
-                "task": execution.run.task,
-                "source_key": execution.run.source_key,
-                "url": raw["url"],
-                "etag": raw.get("etag"),
-                "last_modified": raw.get("last_modified"),
-                "raw_sha256": raw.get("raw_sha256")
-                if raw.get("not_modified")
-                else raw["sha256"],
-                "last_checked": now,
-            }
-        )
-    return states
+    entries = execution.result["aero"]["output_data"]
+    asked = {name: entry for name, entry in entries.items() if entry.get("no_copy")}
+    return [
+        {
+            "data_id": execution.made[name],
+            "task": execution.run.task,
+            "source_key": execution.run.source_key,
+            "url": raw["url"],
+            "etag": raw.get("etag"),
+            "last_modified": raw.get("last_modified"),
+            "raw_sha256": _raw_sha256(raw),
+            "last_checked": now,
+        }
+        for name, raw in {**_downloads(execution), **asked}.items()
+    ]
+
+
+def _raw_sha256(raw: Json) -> str | None:
+    found = raw.get("raw_sha256") if raw.get("not_modified") else raw.get("sha256")
+    return None if found is None else str(found)

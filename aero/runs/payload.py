@@ -112,6 +112,10 @@ def output_entries(
             }
             if state and state.raw_sha256:
                 entry["raw_sha256"] = state.raw_sha256
+            if data.no_copy:
+                entry["no_copy"] = True
+            if event is not None and event.get("poll") and state:
+                entry["may_be_gone"] = True
         entries[name] = entry
     return entries
 

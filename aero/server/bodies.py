@@ -27,6 +27,15 @@ _MOST, _MOST_BYTES = 2**31 - 1, 2**63 - 1
 _UNKEPT = re.compile("[\0\ud800-\udfff]")
 
 
+PollDelay = Annotated[
+    float | None,
+    Field(
+        description="Of an event source: seconds between two polls that make a lost "
+        "notification good; 0: never; null: as the server is configured"
+    ),
+]
+
+
 class Body(BaseModel):
     """What is sent, of exactly these types, and such that it can be kept."""
 
@@ -93,6 +102,7 @@ class FlowBody(SharingBody):
     ] = None
     timer: Annotated[float | None, Field(description="Seconds")] = None
     timer_delay: Annotated[float | None, Field(description="The same as timer")] = None
+    poll_delay: PollDelay = None
     cron: str | None = None
     timezone: str = "UTC"
     flow_kwargs: Annotated[
@@ -156,6 +166,7 @@ class SourceBody(SharingBody):
     no_copy: bool = False
     policy: Annotated[int | str, Field(description="INGESTION or INGESTION_EVENT")] = 4
     timer_delay: Annotated[float | None, Field(description="Seconds")] = None
+    poll_delay: PollDelay = None
     cron: str | None = None
     timezone: str = "UTC"
     retries: int = 0

@@ -10,6 +10,11 @@ Record = dict[str, Any]
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
+PollDelay = Annotated[
+    float | None, Field(description="Seconds between two polls of an event source")
+]
+
+
 class Answer(BaseModel):
     """A record; what a model does not name is not answered."""
 
@@ -107,6 +112,7 @@ class Flow(Owned):
     policy: int
     policy_name: str
     timer: Annotated[float | None, Field(description="Seconds")]
+    poll_delay: PollDelay
     cron: str | None
     timezone: str
     timer_job_id: str | None
@@ -140,10 +146,20 @@ class FlowOfData(Answer):
     endpoint: str
     function_id: str | None
     timer: float | None
+    poll_delay: PollDelay
     cron: str | None
+    timer_job_id: str | None
     enabled: bool
     next_due: Moment | None
     last_executed: Moment | None
+
+
+class DeletedFlow(FlowOfData):
+    """A flow that was deleted; what it left in the record stays."""
+
+    provenance_deleted: Annotated[
+        int, Field(description="0: the provenance of its runs stays")
+    ]
 
 
 class Source(Data):
@@ -155,6 +171,7 @@ class Source(Data):
     policy: int
     policy_name: str
     timer: float | None
+    poll_delay: PollDelay
     cron: str | None
     timer_job_id: str | None
     function_id: str | None
@@ -165,6 +182,13 @@ class Source(Data):
     ]
 
 
+class SourceUrl(Answer):
+    """A URL or a pattern of a type, and the key that its objects are known by."""
+
+    url: str
+    object_key: str
+
+
 class SourceType(Answer):
     """A group of object URLs and patterns under one Data."""
 
@@ -172,7 +196,8 @@ class SourceType(Answer):
     name: str
     data_id: str
     description: str
-    urls: list[str]
+    no_copy: bool
+    urls: list[SourceUrl]
 
 
 class Function(Owned):

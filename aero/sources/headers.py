@@ -87,6 +87,17 @@ def safe_name(candidate: str) -> str:
     return _shortened(name)
 
 
+def named_like(path: str, default: str) -> dict[str, str]:
+    """Return the file name and media type that the last part of a path suggests."""
+    file_name = safe_name(path.rpartition("/")[2]) or default
+    return {"file_bn": file_name, "media_type": guessed_type(file_name)}
+
+
+def bare_etag(etag: str | None) -> str | None:
+    """Return an ETag without its quotes: services send the same one either way."""
+    return None if etag is None else etag.strip().strip('"')
+
+
 def content_range(value: str | None) -> ContentRange | None:
     """Return a Content-Range of bytes with a known total, None for any other."""
     match = _CONTENT_RANGE.fullmatch(value.strip()) if value else None

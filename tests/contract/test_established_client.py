@@ -281,7 +281,8 @@ def test_a_typed_source_that_is_copied_is_registered_as_a_flow(
     assert flow.status == 200, flow.body
     [made] = flow.json["contributed_to"]
     found = server.get("/data/types/counts").json
-    assert (found["data_id"], found["urls"]) == (made["id"], [entry["url"]])
+    urls = [{"url": entry["url"], "object_key": "counts/1.csv"}]
+    assert (found["data_id"], found["urls"]) == (made["id"], urls)
     assert server.post("/flow/register", body).status == 409
     assert server.get("/data/types/nothing").status == 404
 
@@ -395,3 +396,113 @@ def test_delete_keeps_data_versions_and_provenance(
     assert server.get(f"{path}/flows").json == []
     assert server.get(path).json["available_versions"] == 1
     assert len(server.get("/prov").json) == 1
+
+
+def test_types_are_told_apart_by_what_it_prints(server: PlainHttp) -> None:
+    """Its `types` reads no_copy, and of every URL whether its key is a pattern."""
+    body = {"name": "t", "url": "http://h/t/**/*.gz", "type": "t", "no_copy": True}
+    made = server.post("/data/source", body).json
+    added = server.post("/data/types/t/urls", {"url": "http://h/u/a%20b.gz?v=1"}).json
+    for found in (added, server.get("/data/types/t").json):
+        assert (found["name"], found["data_id"]) == ("t", made["id"])
+    [listed] = server.get("/data/types").json
+    assert listed == added
+    assert listed["no_copy"] is True
+    assert listed["urls"] == [
+        {"url": "http://h/t/**/*.gz", "object_key": "t/**/*.gz"},
+        {"url": "http://h/u/a%20b.gz?v=1", "object_key": "u/a b.gz"},
+    ]
+
+
+def test_flows_of_a_data_are_shown_and_deleted_as_it_prints_them(
+    server: PlainHttp, cases: Any, function: str
+) -> None:
+    """Before it asks it shows timer_job_id, afterwards timer and provenance_deleted."""
+    event = flow_body(function, cases, rule=2)
+    assert server.post("/flow/register", event).status == 200
+    path = f"/data/{cases['id']}/flows"
+    shown = {entry["role"]: entry for entry in server.get(path).json}
+    assert shown.keys() == {"ingestion", "analysis"}
+    assert shown["ingestion"]["timer_job_id"] == shown["ingestion"]["flow_id"]
+    assert shown["analysis"]["timer_job_id"] is None
+    assert (shown["analysis"]["policy"], shown["analysis"]["description"]) == (
+        2,
+        "copies",
+    )
+    deleted = server.send("DELETE", path).json
+    assert {entry["role"] for entry in deleted} == shown.keys()
+    for entry in deleted:
+        # Here the records of what ran stay.
+        assert entry["provenance_deleted"] == 0
+        assert entry["timer"] == shown[entry["role"]]["timer"]
+
+
+def test_a_timer_driven_source_is_a_flow_with_a_timer(
+    server: PlainHttp, publisher: Publisher, function: str
+) -> None:
+    """What its `create -p INGESTION -t 300` sends, with and without a type."""
+    for number, named in enumerate(({}, {"type": "made"})):
+        url = publisher.publish(f"made{number}", "x")
+        entry = {"url": url, "collection_uuid": "u", "collection_url": "https://c/"}
+        body = flow_body(function, {"id": ""}, rule=0, timer=300)
+        body |= {"input_data": {}, "output_data": {"made": entry | named}}
+        flow = server.post("/flow/register", body | {"function_uuid": None})
+        assert flow.status == 200, flow.body
+        assert (flow.json["policy"], flow.json["timer"]) == (0, 300)
+        assert flow.json["timer_job_id"] == flow.json["id"]
+
+
+def test_its_download_step_finds_the_output_by_the_name_of_the_data(
+    server: PlainHttp, publisher: Publisher
+) -> None:
+    """It asks for the flow, takes its first Data, and fills in output_data[name]."""
+    url = publisher.publish("one", "x")
+    entry = {"url": url, "collection_uuid": "u", "collection_url": "https://c/"}
+    body = flow_body("", {"id": ""}, rule=4, output_data={"one": entry}, input_data={})
+    flow = server.post("/flow/register", body | {"function_uuid": None}).json
+    first = server.get(f"/flow/{flow['id']}").json["contributed_to"][0]
+    assert (first["url"], first["name"]) == (url, "one")
+    payload = flow["function_args"]["kwargs"]["aero"]
+    assert payload["output_data"][first["name"]]["id"] == first["id"]
+    assert payload["output_data"]["one"]["collection_url"] == "https://c"
+
+
+def test_an_analysis_may_store_its_own_results(
+    server: PlainHttp, cases: Any, sqlite_app: Aero
+) -> None:
+    """Its `register` without output_data prints no output id."""
+    function = sqlite_app.register_function(shown)
+    body = flow_body(function, cases, output_data={})
+    flow = server.post("/flow/register", body)
+    assert (flow.status, flow.json["contributed_to"]) == (200, [])
+    sqlite_app.run_until_idle(20)
+    [record] = [r for r in server.get("/prov").json if r["flow_id"] == flow.json["id"]]
+    assert record["contributed_to"] == []
+
+
+def shown(cases):
+    print(cases)
+
+
+def test_one_task_is_no_sweep_to_it(
+    server: PlainHttp, cases: Any, function: str
+) -> None:
+    """Of a config with one entry it sends the kwargs, and no tasks."""
+    body = flow_body(function, cases, flow_kwargs={"mark": "a"})
+    flow = server.post("/flow/register", body).json
+    kwargs = flow["function_args"]["kwargs"]
+    assert kwargs["mark"] == "a"
+    assert "tasks" not in kwargs["aero"]
+
+
+def test_its_analysis_steps_read_where_the_newest_version_is(
+    server: PlainHttp, cases: Any, function: str
+) -> None:
+    """Of the flow's payload it completes each unpinned input, by id, with `latest`."""
+    flow = server.post("/flow/register", flow_body(function, cases)).json
+    entry = flow["function_args"]["kwargs"]["aero"]["input_data"]["cases"]
+    assert entry["version"] is None
+    assert {"id", "collection_uuid", "collection_url"} < entry.keys()
+    latest = server.get(f"/data/{entry['id']}/latest").json
+    assert (latest["version"], latest["data_file"]["file_name"]) == (1, "cases.csv")
+    assert "encoding" in latest["data_file"]

@@ -339,7 +339,7 @@ def test_a_url_for_a_known_type_is_added_to_it(cli, database_url, source):
     added = json.loads(
         cli("create", "--type", "group", "-u", "http://h/x", "--json").stdout
     )
-    assert added["urls"] == [f"{source}/**", "http://h/x"]
+    assert [each["url"] for each in added["urls"]] == [f"{source}/**", "http://h/x"]
     shown = cli("create", "--type", "group", "-u", "http://h/y").stdout
     assert added["data_id"] in shown
     lines = cli("types").stdout.splitlines()

@@ -198,7 +198,11 @@ def test_a_type_groups_urls(app: Aero) -> None:
     assert made["type_name"] == "T"
     assert app.get_source_type("T")["data_id"] == made["id"]
     changed = app.add_type_url("T", "https://h/2025/*.csv")
-    assert changed["urls"] == ["https://h/2024/*.csv", "https://h/2025/*.csv"]
+    assert changed["urls"] == [
+        {"url": f"https://h/{year}/*.csv", "object_key": f"{year}/*.csv"}
+        for year in (2024, 2025)
+    ]
+    assert changed["no_copy"] is False
     assert app.add_type_url("T", "http://other/2025/*.csv") == changed
     assert app.list_source_types() == [changed]
     with pytest.raises(NotFoundError, match="no source type 'U'"):

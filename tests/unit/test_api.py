@@ -120,6 +120,7 @@ def test_the_signatures_are_those_of_the_older_client():
     assert added == {
         *("cron", "timezone", "retries", "timeout", "priority", "max_running"),
         *("tags", "storage", "email", "notify", "exist_ok", "public", "group"),
+        "poll_delay",
     }
     source = inspect.signature(api.create_source).parameters
     assert list(source)[:12] == [
@@ -236,7 +237,7 @@ def test_sources_and_their_types(inline, url):
     assert api.get_source_type("surveillance")["data_id"] == api.source_id(source)
     assert api.get_source_type("nothing") is None
     changed = api.add_type_url("surveillance", f"{url}.old")
-    assert changed["urls"] == [url, f"{url}.old"]
+    assert [each["url"] for each in changed["urls"]] == [url, f"{url}.old"]
     assert api.list_source_types() == [changed]
     assert api.source_id(changed) == api.source_id(source)
 

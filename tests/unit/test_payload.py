@@ -31,7 +31,7 @@ def definition(**values):
 
 
 def data(data_id="d", url=None):
-    return SimpleNamespace(id=data_id, url=url)
+    return SimpleNamespace(id=data_id, url=url, no_copy=False)
 
 
 def used(name="cases"):

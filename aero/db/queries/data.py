@@ -230,8 +230,14 @@ def search(tx: Connection, words: Sequence[str], limit: int) -> Sequence[Any]:
 def types(tx: Connection, name: str | None = None) -> Sequence[Any]:
     """Return the source types, with their Data and whose they are."""
     statement = (
-        select(SourceType.id, SourceType.name, SourceType.data_id, Data.description)
-        .add_columns(*columns_of(Data, ""))
+        select(
+            SourceType.id,
+            SourceType.name,
+            SourceType.data_id,
+            Data.description,
+            Data.no_copy,
+            *columns_of(Data, ""),
+        )
         .join(Data, Data.id == SourceType.data_id)
         .where(*visible(tx, Data))
     )
@@ -240,16 +246,13 @@ def types(tx: Connection, name: str | None = None) -> Sequence[Any]:
     return tx.execute(statement.order_by(SourceType.name)).all()
 
 
-def type_urls(tx: Connection, type_ids: Collection[str]) -> dict[str, list[str]]:
-    """Return the URLs and patterns of source types."""
-    found: dict[str, list[str]] = {}
-    for type_id, url in tx.execute(
-        select(SourceUrl.type_id, SourceUrl.url)
+def type_urls(tx: Connection, type_ids: Collection[str]) -> Sequence[Any]:
+    """Return type_id, url and object_key of the URLs and patterns of source types."""
+    return tx.execute(
+        select(SourceUrl.type_id, SourceUrl.url, SourceUrl.object_key)
         .where(SourceUrl.type_id.in_(list(type_ids)))
         .order_by(SourceUrl.url)
-    ):
-        found.setdefault(type_id, []).append(url)
-    return found
+    ).all()
 
 
 def type_known(tx: Connection, name: str) -> bool:

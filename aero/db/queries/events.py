@@ -118,6 +118,53 @@ def pending_event(tx: Connection, flow_id: str, task: int, source_key: str) -> A
     ).scalar_one_or_none()
 
 
+def waiting_slots(tx: Connection, flow_id: str) -> set[tuple[int, str]]:
+    """Return (task, source key) of the slots in which a run of the flow waits."""
+    rows = tx.execute(
+        select(Run.task, Run.source_key).where(
+            Run.flow_id == flow_id, is_status(RunStatus.PENDING)
+        )
+    )
+    return {(row.task, row.source_key) for row in rows}
+
+
+def running_in_slot(tx: Connection, flow_id: str, source_key: str) -> str | None:
+    """Return the run that is RUNNING for an object of a source without kwargs."""
+    return tx.execute(
+        select(Run.id).where(
+            Run.flow_id == flow_id,
+            Run.task == 0,
+            Run.source_key == source_key,
+            is_status(RunStatus.RUNNING),
+        )
+    ).scalar_one_or_none()
+
+
+def seen_objects(tx: Connection, data_id: str) -> Sequence[Any]:
+    """Return source_key and url of each object of a Data that was seen so far."""
+    return tx.execute(
+        select(SourceState.source_key, SourceState.url)
+        .where(SourceState.data_id == data_id)
+        .order_by(SourceState.source_key, SourceState.task)
+    ).all()
+
+
+def known_as(
+    tx: Connection, flow_id: str, data_id: str, keys: Collection[str]
+) -> set[str]:
+    """Return by which of `keys` an object was seen, or has a run that has not ended."""
+    seen = select(SourceState.source_key).where(
+        SourceState.data_id == data_id, SourceState.source_key.in_(list(keys))
+    )
+    living = [
+        select(Run.source_key).where(
+            Run.flow_id == flow_id, Run.source_key.in_(list(keys)), is_status(status)
+        )
+        for status in (RunStatus.PENDING, RunStatus.RUNNING)
+    ]
+    return set(tx.execute(union_all(seen, *living)).scalars())
+
+
 def take(tx: Connection, run_id: str, claim: str, now: datetime) -> Any:
     """Claim a PENDING run that ends within this transaction; None if it is not."""
     return tx.execute(

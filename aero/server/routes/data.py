@@ -8,13 +8,14 @@ from fastapi.responses import StreamingResponse
 
 from aero import query
 from aero.server import bodies, schemas
+from aero.server.answering import Answering
 from aero.server.dependencies import IdempotencyKey, Workspace
 from aero.server.files import file_answer
 from aero.server.paging import Paged
 from aero.server.paths import DECODED
 from aero.server.problems import LISTED, Responses, documented
 
-router = APIRouter(prefix="/data", tags=["data"])
+router = APIRouter(prefix="/data", tags=["data"], route_class=Answering)
 
 Ref = Annotated[str, Path(description="Id, unique prefix of it, or name"), DECODED]
 TypeName = Annotated[str, Path(description="The name of the type"), DECODED]
@@ -210,7 +211,7 @@ def get_flows(workspace: Workspace, ref: Ref) -> Any:
 @router.delete(
     "/{ref}/flows",
     responses=documented(404, 409),
-    response_model=list[schemas.FlowOfData],
+    response_model=list[schemas.DeletedFlow],
 )
 def delete_flows(workspace: Workspace, ref: Ref) -> Any:
     """Delete the flows that use or make a Data, all or none; versions stay."""

@@ -7,13 +7,14 @@ from fastapi import APIRouter, Path
 
 from aero import query
 from aero.server import bodies, schemas
+from aero.server.answering import Answering
 from aero.server.dependencies import IdempotencyKey, Workspace
 from aero.server.paging import Paged
 from aero.server.paths import DECODED
 from aero.server.problems import LISTED, documented
 from aero.types import Json
 
-router = APIRouter(prefix="/flow", tags=["flows"])
+router = APIRouter(prefix="/flow", tags=["flows"], route_class=Answering)
 
 Ref = Annotated[str, Path(description="Id, unique prefix of it, or name"), DECODED]
 
@@ -37,6 +38,7 @@ def register(
         "description": body.description,
         "policy": -1 if body.rule is None else body.rule,
         "timer_delay": body.timer_delay if body.timer is None else body.timer,
+        "poll_delay": body.poll_delay,
         "cron": body.cron,
         "timezone": body.timezone,
         "retries": body.retries,

@@ -96,7 +96,7 @@ def tick_beside_commit(on: Race) -> None:
     committed, ticked = on.meet(
         lambda: on.commit(held[source], "a"),
         lambda: tick(on.app.db),
-        at=(aero.db.queries.flows, "set_values"),
+        at=(aero.db.queries.flows, "executed"),
     )
     on.sound(committed, ticked)
     if on.waited or ticked != 1:

@@ -213,14 +213,21 @@ def _verifying_context() -> ssl.SSLContext:
 def _reason(error: Exception) -> str:
     from http.client import IncompleteRead
 
-    from urllib3.exceptions import ConnectTimeoutError, ReadTimeoutError
+    from urllib3.exceptions import (
+        ConnectTimeoutError,
+        NewConnectionError,
+        ReadTimeoutError,
+    )
 
+    cause = error.__cause__ or error.__context__ or error
+    told = getattr(cause, "strerror", None) or type(cause).__name__
+    # To urllib3 what was refused at once is a timeout, too.
+    if isinstance(error, NewConnectionError):
+        return f"no connection ({told})"
     if isinstance(error, ConnectTimeoutError):
         return "no connection within the timeout"
     if isinstance(error, ReadTimeoutError):
         return "no answer within the timeout"
-    cause = error.__cause__ or error.__context__ or error
     if isinstance(cause, IncompleteRead):
         return "the connection broke"
-    told = getattr(cause, "strerror", None) or type(cause).__name__
     return f"the connection broke ({told})"

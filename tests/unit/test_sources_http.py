@@ -346,7 +346,8 @@ def test_retry_after_is_honoured_in_both_forms(server: Loopback, get: Getting) -
 def test_nobody_there_is_unavailable(get: Getting) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    with pytest.raises(SourceUnavailableError, match="check the address"):
+    refused = r"no connection \(Connection refused\); check the address"
+    with pytest.raises(SourceUnavailableError, match=refused):
         get(f"http://127.0.0.1:{port}/x")
     assert len(get.slept) == 3
 

@@ -13,7 +13,6 @@ from aero.auth.globus import GlobusAuth
 from aero.auth.globus_service import GlobusService
 from aero.client import AeroClient
 from aero.db.models import Data
-from aero.db.queries import tokens as queries
 from aero.error import ForbiddenError, UnauthorizedError
 from aero.server.serving import serving
 from aero.testing import FrozenClock
@@ -65,7 +64,7 @@ def test_what_somebody_makes_is_their_identitys(
     with app.db.read() as tx:
         rows = tx.execute(select(Data.name, Data.owner))
         found = {row.name: row.owner for row in rows}
-        who = {row.who for row in queries.logged(tx)}
+    who = {entry["who"] for entry in app.audit()}
     assert found == {"a": ADA, "b": BOB}
     assert who == {ADA, BOB, "root"}
 

@@ -12,7 +12,6 @@ import pytest
 
 from aero import Aero, aero_format, api, jobs
 from aero.auth.tokens import StaticTokens
-from aero.db.queries import tokens as token_queries
 from aero.error import InvalidTypeError, InvalidValueError
 from aero.function_source import plain_source
 from aero.hashing import canonical, sha256_text
@@ -68,7 +67,7 @@ def test_a_worker_elsewhere_chains_the_steps(app: Aero, publisher: Publisher) ->
     pulling = source(app, publisher.publish("cases.csv", "one"))
     counting = analysis(app, length, {"cases": made(pulling)}, policy="NONE")
     watching = analysis(app, length, {"cases": made(counting)}, policy="ANY")
-    token = app.create_token("worker", owner="ada", scopes=["write"])["token"]
+    token = app.create_token("worker", scopes=["write"])["token"]
     guard = StaticTokens(Tokens(app.db))
     with serving(app, authenticator=guard, api_only=True) as url:
         ingested, analysed, again = worker(
@@ -79,7 +78,7 @@ def test_a_worker_elsewhere_chains_the_steps(app: Aero, publisher: Publisher) ->
     assert again.pop("commit_analysis")
     assert analysed == again == app.get_provenance(analysed["id"])
     assert ingested == app.get_provenance(ingested["id"])
-    assert analysed["agent"].startswith("ada@")
+    assert analysed["agent"].startswith(f"{app.owner}@")
     assert analysed["derived_from"][0]["id"] == ingested["contributed_to"][0]["id"]
     assert [step["name"] for step in analysed["steps"]] == [
         "get_versions",
@@ -87,10 +86,10 @@ def test_a_worker_elsewhere_chains_the_steps(app: Aero, publisher: Publisher) ->
         "commit",
     ]
     assert statuses(app, watching) == ["PENDING"]
-    with app.db.read() as tx:
-        logged = [(e.who, e.what, e.about["ids"]) for e in token_queries.logged(tx)]
-    assert sorted(logged) == sorted(
-        ("ada", "POST /prov/new", [record["run_id"]]) for record in (ingested, analysed)
+    logged = [e for e in app.audit() if e["what"] == "POST /prov/new"]
+    assert {e["who"] for e in logged} == {app.owner}
+    assert sorted(e["about"]["ids"] for e in logged) == sorted(
+        [record["run_id"]] for record in (ingested, analysed)
     )
     assert check_invariants(app.db, store=app.settings.store) == []
 

@@ -440,14 +440,6 @@ class Aero(TokenKeeping, GroupKeeping, Looking, Chaining):
         created: Json = self._write(work, scheduled=True)
         return created
 
-    def list_source_types(self) -> list[Json]:
-        """Return the source types, each with its `data_id` and `urls`."""
-        return self.db.look(sourcing.list_types)
-
-    def get_source_type(self, name: str) -> Json:
-        """Return the record of the source type of that name."""
-        return self.db.look(lambda tx: sourcing.get_type(tx, name))
-
     def add_type_url(self, name: str, url: str) -> Json:
         """Give a source type another URL or pattern; return its record.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from aero import explain, query, records, resolve
+from aero import explain, query, records, resolve, sourcing
 from aero.acting import Acting
 from aero.db.queries import data as data_queries
 from aero.provenance.graph import Direction, Lineage
@@ -29,6 +29,14 @@ class Looking(Acting):
     def get_function(self, function: str) -> Json:
         """Return the record of a function, with its source."""
         return self.db.look(lambda tx: records.function(resolve.function(tx, function)))
+
+    def list_source_types(self) -> list[Json]:
+        """Return the source types, each with its `data_id` and `urls`."""
+        return self.db.look(sourcing.list_types)
+
+    def get_source_type(self, name: str) -> Json:
+        """Return the record of the source type of that name."""
+        return self.db.look(lambda tx: sourcing.get_type(tx, name))
 
     def get_run(self, run: str) -> Json:
         """Return a run's record with its log, traceback, inputs and steps."""

@@ -10,12 +10,28 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from hypothesis import settings
 
 from aero.app import Aero
+from aero.db import session
 from aero.db.session import Database
 from aero.testing import EPOCH, FrozenClock, make_app
+from tests.compiled import sharing_engine
 from tests.databases import Postgres, SqliteTemplate, postgres_server, sqlite_file
 from tests.loopback import Answer, Loopback, loopback
+
+
+# `pytest --hypothesis-profile default` tries more.
+settings.register_profile("quick", max_examples=40)
+settings.load_profile("quick")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once() -> Iterator[None]:
+    """Let the engines of all tests share what they compile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "create_engine", sharing_engine)
+        yield
 
 
 @pytest.fixture(autouse=True)

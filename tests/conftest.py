@@ -20,7 +20,6 @@ from tests.compiled import sharing_engine
 from tests.databases import Postgres, SqliteTemplate, postgres_server, sqlite_file
 from tests.loopback import Answer, Loopback, loopback
 
-
 # `pytest --hypothesis-profile default` tries more.
 settings.register_profile("quick", max_examples=40)
 settings.load_profile("quick")

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from aero.db import outages
+from aero.db import outages, session
 from aero.db.session import Database
 from aero.error import DatabaseUnavailableError
 from aero.testing import FrozenClock
@@ -161,6 +161,8 @@ def test_a_connection_lost_between_transactions_is_replaced(
 def test_a_restarting_server_is_waited_for(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # One with a dialect of its own, through which its pool connects.
+    monkeypatch.setattr(session, "create_engine", create_engine)
     db = Database(postgres_url)
     db.write(lambda tx: tx.execute(text("SELECT 1")))
     db.engine.dispose()

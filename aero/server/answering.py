@@ -30,19 +30,21 @@ class Answering(APIRoute):
         model: Any = options.get("response_model")
         said = model is not None and not isinstance(model, DefaultPlaceholder)
         if said and not iscoroutinefunction(endpoint):
-            endpoint = _answering(endpoint, TypeAdapter(model))
+            unset = bool(options.get("response_model_exclude_unset"))
+            endpoint = _answering(endpoint, TypeAdapter(model), exclude_unset=unset)
         super().__init__(path, endpoint, **options)
 
 
 def _answering(
-    endpoint: Callable[..., Any], model: TypeAdapter[Any]
+    endpoint: Callable[..., Any], model: TypeAdapter[Any], *, exclude_unset: bool
 ) -> Callable[..., Response]:
     @wraps(endpoint)
     def answer(*args: Any, **kwargs: Any) -> Response:
         found = endpoint(*args, **kwargs)
         if isinstance(found, Response):
             return found
-        body = model.dump_json(model.validate_python(found, from_attributes=True))
+        checked = model.validate_python(found, from_attributes=True)
+        body = model.dump_json(checked, exclude_unset=exclude_unset)
         headers = found.headers if isinstance(found, Listed) else None
         return Response(body, headers=headers, media_type="application/json")
 

@@ -273,6 +273,9 @@ def test_a_result_of_steps_that_were_chained_elsewhere(
     with pytest.raises(ForbiddenError) as caught:
         workspace.commit_result({**done["aero"], "output_data": {"other": {}}})
     assert caught.value.outputs == ["other"]
+    # Nothing that was not sent is made up, such as a run.
+    pinned = workspace.pin_inputs({"flow_id": loud["id"]})
+    assert pinned.keys() == {"flow_id", "input_data", "output_data"}
     with pytest.raises(NotFoundError):
         workspace.pin_inputs({"flow_id": "nothing"})
     with pytest.raises(InvalidValueError, match="schema 9"):

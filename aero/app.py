@@ -17,7 +17,6 @@ from typing import Any, BinaryIO, Self
 from sqlalchemy import Connection
 
 from aero import (
-    downloads,
     events,
     flow_request,
     limits,
@@ -243,13 +242,13 @@ class Aero(TokenKeeping, GroupKeeping, Looking, Chaining):
     def set_flow(self, flow: str, **changes: Any) -> Json:
         """Change a flow's `priority`, `max_running`, `email` or `notify`.
 
-        What waits follows; what runs goes on. See `aero.limits.set_flow`.
+        What waits follows; what runs goes on. See `aero.standing.set_flow`.
 
         Returns:
             Its record.
         """
         self._check_targets(flow_request.new_targets(changes))
-        changed = self._write(lambda tx: limits.set_flow(tx, flow, changes))
+        changed = self._write(lambda tx: standing.set_flow(self.db, tx, flow, changes))
         return self.get_flow(changed, inputs_only=False)
 
     def set_limit(self, endpoint: str, max_running: int | None) -> Json:
@@ -578,15 +577,6 @@ class Aero(TokenKeeping, GroupKeeping, Looking, Chaining):
             hurry: Asked meanwhile, ten times a second; true ends the grace.
         """
         self.engine.stop(grace, hurry=hurry)
-
-    def downloads(self) -> list[Json]:
-        """Return how far the long downloads of this machine's runs are."""
-        found = downloads.under_way(self.settings.scratch)
-        if not found:
-            return found
-        ids = {each["run_id"] for each in found}
-        seen = self.db.look(lambda tx: run_queries.seen_among(tx, ids))
-        return [each for each in found if each["run_id"] in seen]
 
     def cancel_run(self, run: str) -> Json:
         """End a run as CANCELLED; what it does is stopped and never committed."""

@@ -6,23 +6,17 @@ from typing import Any
 from sqlalchemy import Connection
 
 from aero import committing
-from aero.db.session import Database
+from aero.acting import Acting
 from aero.engine import Engine
 from aero.storage import open_storage
 from aero.types import Json
 
 
-class Chaining:
+class Chaining(Acting):
     """The methods of `Aero` that pin inputs and commit results."""
 
-    agent: str
     engine: Engine
     storage_location: str
-
-    @property
-    def db(self) -> Database:
-        """The workspace's database."""
-        raise NotImplementedError
 
     def _write(self, work: Callable[[Connection], Any]) -> Any:
         raise NotImplementedError

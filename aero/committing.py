@@ -34,10 +34,11 @@ from aero.result_target import (
     refuse_outputs,
     target_of,
 )
-from aero.runs import failures, payload
+from aero.runs import failures, lifecycle, payload
 from aero.runs.claiming import origins
 from aero.runs.commit import Execution, commit, conclude, lock
 from aero.runs.failures import failure_of_result
+from aero.runs.lifecycle import Trigger
 from aero.storage import Storage
 from aero.storage.base import sha256_of
 from aero.types import Json, RunStatus, Step
@@ -218,27 +219,26 @@ class Commit:
         """Insert a run that ends in this transaction, beside what waits or runs."""
         rule = flow_queries.rules(tx, [target.flow.id])[target.flow.id]
         key = triggers.manual_key(self._said.sha256)
-        slot = {"flow_id": target.flow.id, "task": target.task}
-        trigger = {**slot, "key": key, "kind": "manual", "run_id": self._run_id}
-        run_queries.count_triggers(tx, [{**trigger, "created_at": now}])
+        run_queries.count_triggers(
+            tx,
+            [
+                {
+                    "flow_id": target.flow.id,
+                    "task": target.task,
+                    "key": key,
+                    "kind": "manual",
+                    "run_id": self._run_id,
+                    "created_at": now,
+                }
+            ],
+        )
         unchanged = target.unchanged(self._said)
         status = RunStatus.UNCHANGED if unchanged else RunStatus.SUCCEEDED
-        row = {
-            **slot,
-            "id": self._run_id,
-            "source_key": "",
+        due = Trigger(flow_id=target.flow.id, task=target.task, key=key, kind="manual")
+        row = lifecycle.new_run(due, self._run_id, rule, now) | {
             "status": status.value,
-            "priority": rule.priority,
-            "limited": rule.limited,
-            "trigger_kind": "manual",
-            "trigger_key": key,
-            "attempt": 1,
-            "function_failures": 0,
-            "lost_tries": 0,
             "claim": self._claim,
-            "not_before": now,
             "log_tail": self._said.log_tail,
-            "created_at": now,
             "started_at": now,
             "finished_at": now,
         }
@@ -279,10 +279,7 @@ def _committed(
         committed = commit(tx, now, execution)
     else:
         committed = conclude(tx, now, execution, dependents)
-    return {
-        "status": str(committed.status),
-        "new_versions": [list(pair) for pair in committed.new_versions],
-    }
+    return committed.told
 
 
 def _verified(storage: Storage, name: str, uri: str) -> int:

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
-from aero import explain, query, records, resolve, sourcing
+from aero import downloads, explain, query, records, resolve, sourcing
 from aero.acting import Acting
+from aero.db.models import Run
 from aero.db.queries import data as data_queries
+from aero.db.sight import seen_among
 from aero.provenance.graph import Direction, Lineage
 from aero.provenance.lineage import lineage
 from aero.types import LOCAL, Json
@@ -48,6 +50,15 @@ class Looking(Acting):
         """Yield runs, newest first."""
         flow_id = None if flow is None else self.flow_id(flow)
         return query.pages(self.db, query.runs_page(flow_id, status))
+
+    def downloads(self) -> list[Json]:
+        """Return how far the long downloads of this machine's runs are."""
+        found = downloads.under_way(self.settings.scratch)
+        if not found:
+            return found
+        ids = {each["run_id"] for each in found}
+        seen = self.db.look(lambda tx: seen_among(tx, Run, ids))
+        return [each for each in found if each["run_id"] in seen]
 
     def list_metadata(self, kind: str) -> Iterator[Json]:
         """Yield the records of `data`, `flow` or `prov`, newest first."""

@@ -10,7 +10,8 @@ from aero import object_keys
 from aero.error import InvalidTypeError, InvalidValueError
 
 _MOST = 2**63 - 1
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+UNKEPT = re.compile("[\0\ud800-\udfff]")
+"""A NUL or half of a pair of surrogates: no database keeps either."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ class Notice:
                 raise InvalidTypeError(
                     f"{each.name} is a {type(value).__name__}: write a {kind.__name__}."
                 )
-            if isinstance(value, str) and _NO_TEXT.search(value):
+            if isinstance(value, str) and UNKEPT.search(value):
                 raise InvalidValueError(
                     f"{each.name} holds a NUL or half a surrogate pair, which no "
                     "database keeps: write it without."

@@ -110,7 +110,7 @@ def _pager(
     offset: int,
 ) -> Page:
     def page(tx: Connection, after: _Key | None) -> tuple[list[Json], _Key | None]:
-        seen = () if model is Audit else visible(tx, model)
+        seen = visible(tx, model)
         rows = data_queries.page_of(
             tx, model, moment, after, size, *where, *seen, offset=offset
         )

@@ -18,7 +18,7 @@ from aero.db.queries import flows as flow_queries
 from aero.db.queries import functions as function_queries
 from aero.db.queries import provenance as provenance_queries
 from aero.db.queries import versions as version_queries
-from aero.db.sight import HIDDEN, sees
+from aero.db.sight import HIDDEN, hidden, sees
 from aero.runs import payload
 from aero.types import Json, PolicyEnum
 
@@ -99,7 +99,7 @@ def _flow(
     tx: Connection, row: Any, definition: Any, used: Sequence[Any], every: Any
 ) -> Json:
     function_id = seen_function(tx, definition)
-    hidden = function_id != row.function_id
+    unseen = function_id != row.function_id
     return {
         "id": row.id,
         "function_id": function_id,
@@ -108,7 +108,7 @@ def _flow(
             "function": function_id,
             "endpoint": row.endpoint,
         },
-        "function_name": HIDDEN if hidden else definition.function_name,
+        "function_name": HIDDEN if unseen else definition.function_name,
         "policy": row.policy,
         "policy_name": PolicyEnum(row.policy).name,
         **schedule(row),
@@ -248,11 +248,6 @@ def _grouped(rows: Sequence[Any]) -> dict[str, list[Any]]:
 
 def _named(tx: Connection, row: Any, **more: Any) -> Json:
     return {**version(row), **more} if sees(tx, row) else hidden(row.id)
-
-
-def hidden(version_id: str) -> Json:
-    """Return what is told of a version that its reader may not see."""
-    return {"id": version_id, "hidden": True}
 
 
 def _code(tx: Connection, row: Any) -> Json | None:

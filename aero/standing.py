@@ -1,15 +1,16 @@
-"""Whether a flow stands: pause, resume and delete."""
+"""How a flow stands: pause, resume, change and delete it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
 
-from aero import resolve
+from aero import flow_request, resolve, targets
 from aero.auth.base import Role
 from aero.db.changes import Topic, tell
 from aero.db.models import Flow
 from aero.db.queries import flows as flow_queries
+from aero.db.queries import notices as notice_queries
 from aero.db.queries import runs as run_queries
 from aero.db.queries.common import lock_rows
 from aero.db.session import Database
@@ -41,6 +42,47 @@ def resume(db: Database, tx: Connection, flow: str) -> str:
     flow_id = _set(db, tx, flow, enabled=True, paused_reason=None)
     lifecycle.judge(tx, db.now(tx), [flow_id])
     return flow_id
+
+
+def set_flow(
+    db: Database, tx: Connection, flow: str, changes: Mapping[str, Any]
+) -> str:
+    """Change a flow's `priority`, `max_running`, `email` or `notify`; return its id.
+
+    Its runs that wait follow. Those that run go on, also where they are more than the
+    new limit: as many must end before one starts. Who is no longer to be told is told
+    nothing more.
+
+    Raises:
+        NotFoundError: There is no such flow.
+        ForbiddenError: It belongs to somebody else.
+        InvalidValueError: A value cannot be used.
+        InvalidTypeError: Something else of it would be changed.
+    """
+    values = flow_request.flow_changes(changes)
+    row = locked_flow(db, tx, flow)
+    told = {name: values.pop(name, None) for name in ("email", "notify")}
+    if any(given is not None for given in told.values()):
+        values |= _tell_others(tx, row, told)
+    if values:
+        flow_queries.set_values(tx, row.id, **values)
+    for rule in flow_queries.rules(tx, [row.id]).values():
+        run_queries.follow_flow(
+            tx, row.id, priority=rule.priority, limited=rule.limited
+        )
+    tell(tx, Topic.RUNS)
+    return str(row.id)
+
+
+def _tell_others(
+    tx: Connection, row: Any, told: Mapping[str, list[str] | None]
+) -> dict[str, Any]:
+    """Return what changes of a flow whose targets are replaced."""
+    found = list(targets.changed(row.notify or (), **told))
+    notice_queries.forget(tx, row.id, found)
+    if found:
+        return {"notify": found}
+    return {"notify": None, "failing_since": None, "failing_key": None}
 
 
 def _set(db: Database, tx: Connection, flow: str, **values: Any) -> str:

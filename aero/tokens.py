@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from aero import resolve
 from aero.acting import Acting, Change
 from aero.auth.base import Scope, scopes_of
-from aero.auth.tokens import StaticToken, new_secret
+from aero.auth.tokens import BETWEEN_NOTES, StaticToken, new_secret
 from aero.clock import isoformat
 from aero.db.queries import tokens as queries
 from aero.db.session import Database
@@ -20,7 +20,6 @@ from aero.hashing import sha256_text
 from aero.types import Json
 
 _LONGEST = 36500
-_MINUTE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +160,7 @@ class Tokens:
 
     def note_use(self, token_id: str, moment: datetime) -> None:
         """Store when a token was last used."""
-        self._db.write(lambda tx: queries.note_use(tx, token_id, moment, _MINUTE))
+        self._db.write(lambda tx: queries.note_use(tx, token_id, moment, BETWEEN_NOTES))
 
 
 def _row(wanted: TokenRequest, now: datetime) -> Json:
@@ -203,9 +202,5 @@ def _record(row: Any, now: datetime) -> Json:
         "owner": row.owner,
         "scopes": list(row.scopes),
         "state": state,
-        **{name: _time(getattr(row, name)) for name in times},
+        **{name: isoformat(getattr(row, name)) for name in times},
     }
-
-
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else isoformat(moment)

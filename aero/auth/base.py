@@ -1,6 +1,6 @@
 """The auth port: from the token of a request to who asks, and what they may do."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -34,6 +34,15 @@ class Role(StrEnum):
         """Whether who has this role may do what `other` may."""
         order = list(Role)
         return order.index(self) >= order.index(other)
+
+
+def greatest(given: Iterable[tuple[str, Role]]) -> dict[str, Role]:
+    """Return the greatest role in each group of those that somebody was given."""
+    found: dict[str, Role] = {}
+    for group, role in given:
+        if group not in found or role.includes(found[group]):
+            found[group] = role
+    return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aero.auth.base import EVERYTHING, Identity, Role, Scope, refused
+from aero.auth.base import EVERYTHING, Identity, Role, Scope, greatest, refused
 from aero.auth.recent import Once, Recent, Seconds
+from aero.auth.tokens import PREFIX
 from aero.clock import Clock, utc_now
 from aero.config.private import token_text
 from aero.error import AuthUnavailableError, ConfigError
@@ -38,7 +39,6 @@ _AUTHORIZE = "https://auth.globus.org/v2/oauth2/authorize"
 _TOKENS = "https://auth.globus.org/v2/oauth2/token"
 _MOST = 10_000
 _LONGEST = 2048
-_STATIC = "aero_"
 
 
 class Globus(Protocol):
@@ -203,13 +203,11 @@ class GlobusAuth:
     def _groups(self, token: str) -> dict[str, Role]:
         if self._member_role is None:
             return {}
-        found: dict[str, Role] = {}
-        for group, theirs in self._globus.memberships(token):
-            manages = theirs in {"admin", "manager"}
-            role = Role.ADMIN if manages else self._member_role
-            if group not in found or role.includes(found[group]):
-                found[group] = role
-        return found
+        member, manages = self._member_role, {"admin", "manager"}
+        return greatest(
+            (group, Role.ADMIN if theirs in manages else member)
+            for group, theirs in self._globus.memberships(token)
+        )
 
 
 def action_all(client_id: str) -> str:
@@ -246,7 +244,7 @@ def _may_be_globus(token: str) -> bool:
         token_text(token)
     except ValueError:
         return False
-    return len(token) <= _LONGEST and not token.startswith(_STATIC)
+    return len(token) <= _LONGEST and not token.startswith(PREFIX)
 
 
 def _audience(said: Mapping[str, Any]) -> list[Any]:

@@ -15,9 +15,11 @@ from aero.hashing import sha256_text
 PREFIX = "aero_"
 """Begins every token, so that people and scanners know one where it does not belong."""
 
+BETWEEN_NOTES = timedelta(minutes=1)
+"""How long the use of a token is not stored again."""
+
 _BYTES = 32
 _LONGEST = 200
-_BETWEEN_NOTES = timedelta(minutes=1)
 _REMEMBERED = 1000
 
 
@@ -91,7 +93,7 @@ class StaticTokens:
         """Whether to store that a token was used, which one request a minute does."""
         with self._lock:
             times = (known.last_used_at, self._noted.get(known.id))
-            if any(t is not None and now - t < _BETWEEN_NOTES for t in times):
+            if any(t is not None and now - t < BETWEEN_NOTES for t in times):
                 return False
             self._noted[known.id] = now
             self._noted.move_to_end(known.id)

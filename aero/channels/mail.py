@@ -5,12 +5,12 @@ import ssl
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import format_datetime, localtime
-from ipaddress import ip_address
 from socket import getfqdn
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from aero import targets
 from aero.channels.message import Message
+from aero.config.settings import is_loopback
 from aero.error import NoticeError
 
 _PORTS = {"smtp": 587, "smtps": 465}
@@ -94,7 +94,7 @@ class Mail:
         else:
             connection = smtplib.SMTP(*where, timeout=self._timeout)
         try:
-            if not server.tls_at_once and not _is_loopback(server.host):
+            if not server.tls_at_once and not is_loopback(server.host):
                 connection.starttls(context=ssl.create_default_context())
             if server.user:
                 connection.login(server.user, server.password)
@@ -131,10 +131,3 @@ def _said(error: smtplib.SMTPException) -> str:
 def _text(reason: bytes | str) -> str:
     text = reason.decode(errors="replace") if isinstance(reason, bytes) else reason
     return " ".join(text.split())
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from aero.stopping import GRACE
 from aero.types import PolicyEnum
 
 POLL_HELP = "Seconds between polls that make a lost notification good; 0: never."
@@ -27,6 +28,14 @@ kwargs_option = click.option(
     metavar="KEY=VALUE",
     multiple=True,
     help="An argument of the function; the value is JSON, else text. Repeatable.",
+)
+grace_option = click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=GRACE,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long what runs has to end once it is told to stop.",
 )
 notify_option = click.option(
     "--notify",

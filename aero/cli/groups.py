@@ -4,12 +4,12 @@ from typing import Any
 
 import click
 
+from aero.auth.base import Role
 from aero.cli.output import Cell, json_option, print_object, print_records, when
 from aero.cli.runs import limit_option
 from aero.cli.workspace import embedded, workspace
 from aero.types import Json
 
-_ROLES = ("viewer", "editor", "admin")
 _KINDS = ("data", "flow", "function")
 
 
@@ -25,7 +25,9 @@ def group_() -> None:
 @group_.command("add")
 @click.argument("group")
 @click.argument("member")
-@click.option("--role", type=click.Choice(_ROLES), default="viewer", show_default=True)
+@click.option(
+    "--role", type=click.Choice([*map(str, Role)]), default="viewer", show_default=True
+)
 @json_option
 def add(group: str, member: str, role: str, as_json: bool) -> None:
     """Make MEMBER, the owner of a token, a member of GROUP, or change the role."""

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from aero.cli import given
 from aero.cli.failing import log_as
 from aero.cli.workspace import embedded
-from aero.stopping import GRACE, StopRequest
+from aero.stopping import StopRequest
 
 if TYPE_CHECKING:
     from aero.app import Aero
@@ -46,14 +47,7 @@ _PLAIN = "%(asctime)s %(levelname)s %(message)s"
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="The file of the certificate's key.",
 )
-@click.option(
-    "--grace",
-    type=click.FloatRange(min=0),
-    default=GRACE,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long what runs has to end once it is told to stop.",
-)
+@given.grace_option
 def serve_(
     *,
     host: str,

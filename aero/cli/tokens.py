@@ -2,12 +2,11 @@
 
 import click
 
+from aero.auth.base import Scope
 from aero.cli.failing import say
 from aero.cli.output import json_option, print_object, print_records, short, when
 from aero.cli.workspace import embedded
 from aero.types import Json
-
-_SCOPES = ("read", "run", "write", "admin")
 
 
 @click.group("token")
@@ -28,7 +27,7 @@ def token_() -> None:
     "--scope",
     "scopes",
     multiple=True,
-    type=click.Choice(_SCOPES),
+    type=click.Choice([*map(str, Scope)]),
     default=["read"],
     show_default=True,
     help="What it is good for; may be given several times.",

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aero.cli import given
 from aero.cli.failing import FAILED, say
 from aero.cli.output import coloured
 from aero.cli.progress import downloads_shown
 from aero.cli.workspace import embedded
 from aero.error import ClientError
-from aero.stopping import GRACE, StopRequest
+from aero.stopping import StopRequest
 from aero.types import Json, RunStatus
 
 if TYPE_CHECKING:
@@ -79,14 +80,7 @@ class Reporter:
 
 @click.command("work")
 @click.option("--once", is_flag=True, help="Stop when nothing is due or pending.")
-@click.option(
-    "--grace",
-    type=click.FloatRange(min=0),
-    default=GRACE,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long what runs has to end once it is told to stop.",
-)
+@given.grace_option
 def work_(once: bool, grace: float) -> None:
     """Run what is due and pending, until stopped by Ctrl-C or SIGTERM.
 

@@ -6,17 +6,17 @@ Data, runs and records follow their flow. A transaction without a viewer sees al
 may do all: those of an embedded workspace, of the engine and of administrators.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, or_, select
 
-from aero.auth.base import Identity, Role
+from aero.auth.base import Identity, Role, greatest
 from aero.db.models import Data, Flow, Function, Provenance, Run
 from aero.db.queries import groups
 from aero.db.queries.common import table
 from aero.error import ForbiddenError
-from aero.types import Sharing, Visibility
+from aero.types import Json, Sharing, Visibility
 
 HIDDEN = "(hidden)"
 """Stands for a name that is not to be seen."""
@@ -41,12 +41,8 @@ class Viewer:
     def roles(self, tx: Connection) -> Mapping[str, Role]:
         """Return the viewer's role in each of its groups, the greatest it was given."""
         if self._roles is None:
-            found = dict(self._given)
-            for group, name in groups.of_member(tx, self.id):
-                role = Role(name)
-                if group not in found or role.includes(found[group]):
-                    found[group] = role
-            self._roles = found
+            static = [(g, Role(name)) for g, name in groups.of_member(tx, self.id)]
+            self._roles = greatest([*self._given.items(), *static])
         return self._roles
 
 
@@ -69,6 +65,16 @@ def visible(tx: Connection, model: Any) -> tuple[ColumnElement[bool], ...]:
     if model not in _OWNED:
         raise TypeError(f"{model.__name__} is not for viewers.")
     return (_shared(tx, viewer, table(model).c),)
+
+
+def seen_among(tx: Connection, model: Any, ids: Collection[str]) -> Collection[str]:
+    """Return which of these rows of a model the viewer sees, deleted ones too."""
+    seen = visible(tx, model)
+    if not seen:
+        return ids
+    return set(
+        tx.execute(select(model.id).where(model.id.in_(list(ids)), *seen)).scalars()
+    )
 
 
 def _shared(tx: Connection, viewer: Viewer, columns: Any) -> ColumnElement[bool]:
@@ -104,6 +110,11 @@ def role_in(tx: Connection, row: Any, prefix: str = "") -> Role | None:
 def sees(tx: Connection, row: Any, prefix: str = "") -> bool:
     """Whether the viewer sees a row that was found by another way than `visible`."""
     return role_in(tx, row, prefix) is not None
+
+
+def hidden(version_id: str) -> Json:
+    """Return what is told of a version that the viewer does not see."""
+    return {"id": version_id, "hidden": True}
 
 
 def require(

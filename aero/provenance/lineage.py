@@ -30,7 +30,7 @@ from aero.db.models import (
     ProvenanceSource,
     VersionEdge,
 )
-from aero.db.sight import HIDDEN, columns_of, sees, visible
+from aero.db.sight import HIDDEN, columns_of, hidden, sees, visible
 from aero.error import InvalidValueError
 from aero.provenance.graph import Direction, Lineage
 from aero.types import Json
@@ -143,7 +143,7 @@ def _nodes(tx: Connection, keys: Sequence[int]) -> Iterator[tuple[int, Json]]:
         downloads.setdefault(row.key, []).append(row)
     for key in keys:
         if not sees(tx, rows[key]):
-            yield key, {"id": rows[key].id, "hidden": True}
+            yield key, hidden(rows[key].id)
             continue
         maker = makers.get(key)
         # The record of the run that made it is its flow's.

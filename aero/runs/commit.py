@@ -56,11 +56,18 @@ class Execution:
 
 @dataclass(frozen=True, kw_only=True)
 class Committed:
-    """How a commit ended, which versions are new, which runs it triggered."""
+    """How a commit ended, and which versions are new."""
 
     status: RunStatus
     new_versions: Sequence[tuple[str, int]] = ()
-    triggered: Sequence[str] = ()
+
+    @property
+    def told(self) -> Json:
+        """What a listener is told of it."""
+        return {
+            "status": self.status.value,
+            "new_versions": [list(pair) for pair in self.new_versions],
+        }
 
 
 @dataclass(kw_only=True)
@@ -131,11 +138,11 @@ def conclude(
     if outcome.products and not outcome.new:
         status = RunStatus.UNCHANGED
         run_queries.update_joined(tx, run.id, status=status.value)
-    triggered = lifecycle.judge(tx, now, dependents) if outcome.new else []
+    if outcome.new:
+        lifecycle.judge(tx, now, dependents)
     return Committed(
         status=status,
         new_versions=[(p.data_id, p.number) for p in outcome.new],
-        triggered=triggered,
     )
 
 

@@ -25,7 +25,7 @@ from aero.db.session import Database
 from aero.error import FencedError
 from aero.runs import failures, leases, presence
 from aero.runs.claiming import Claimer, DispatchSettings, Held
-from aero.runs.commit import Committed, Execution, commit
+from aero.runs.commit import Execution, commit
 from aero.runs.failures import failure_of, failure_of_result
 from aero.runs.lifecycle import Failure
 from aero.types import Json, RunStatus
@@ -293,7 +293,7 @@ class Dispatcher:
         except SQLAlchemyError as error:
             self._fail(held, failure_of(error))
             return
-        self._tell("ended", held, _summary(committed) | {"steps": result["steps"]})
+        self._tell("ended", held, committed.told | {"steps": result["steps"]})
 
     def _fail(self, held: Held, failure: Failure, result: Json | None = None) -> None:
         def work(tx: Connection) -> RunStatus | None:
@@ -359,13 +359,6 @@ class Dispatcher:
 def _outcome(facts: Json) -> str:
     status, error = facts.get("status", "started"), facts.get("error")
     return f"{status}: {error}" if error else str(status)
-
-
-def _summary(committed: Committed) -> Json:
-    return {
-        "status": committed.status.value,
-        "new_versions": [list(pair) for pair in committed.new_versions],
-    }
 
 
 def _with_versions_step(held: Held, steps: list[Json]) -> list[Json]:

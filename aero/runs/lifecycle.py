@@ -192,7 +192,7 @@ def _take_slots(
         run_id = made[key] if missing else pending.get(slot)
         if run_id is None or missing:
             run_id = made[key]
-            rows.append(_row(t, run_id, rules[t.flow_id], now, missing))
+            rows.append(new_run(t, run_id, rules[t.flow_id], now, missing))
             if not missing:
                 pending[slot] = run_id
         else:
@@ -231,9 +231,14 @@ def _join(tx: Connection, t: Trigger, run_id: str, now: datetime) -> None:
     run_queries.point_trigger(tx, t.flow_id, t.task, t.key, run_id)
 
 
-def _row(
-    t: Trigger, run_id: str, rule: FlowRule, now: datetime, missing: Sequence[str]
+def new_run(
+    t: Trigger,
+    run_id: str,
+    rule: FlowRule,
+    now: datetime,
+    missing: Sequence[str] = (),
 ) -> dict[str, Any]:
+    """Return the row of a run that a trigger makes; SKIPPED if inputs are missing."""
     skipped = bool(missing)
     return {
         "id": run_id,

@@ -1,7 +1,6 @@
 """What the server is sent, typed; keys that a body does not know are ignored."""
 
 import math
-import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -14,17 +13,16 @@ from pydantic import (
     model_validator,
 )
 
+from aero.notice import UNKEPT
 from aero.result import unwrapped
+from aero.server.schemas import Moment
 
 Kwargs = dict[str, Any]
 Entries = dict[str, dict[str, Any]]
-Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 _MOST_SOURCE = 1 << 20
 _DEEPEST = 100
 _MOST, _MOST_BYTES = 2**31 - 1, 2**63 - 1
-# A NUL or half of a pair of surrogates: no database keeps either.
-_UNKEPT = re.compile("[\0\ud800-\udfff]")
 
 
 PollDelay = Annotated[
@@ -54,7 +52,7 @@ def _refuse_unkept(given: Any) -> None:
         value, depth = left.pop()
         if depth > _DEEPEST:
             raise ValueError(f"It is nested deeper than {_DEEPEST}")
-        if isinstance(value, str) and _UNKEPT.search(value):
+        if isinstance(value, str) and UNKEPT.search(value):
             raise ValueError("It holds a NUL character or half a surrogate pair")
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError("It holds a number that is not finite")

@@ -22,9 +22,10 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
 from aero.app import Aero
-from aero.db.queries import flows as flow_queries
+from aero.db.models import Flow
 from aero.db.queries import overview
 from aero.db.session import Database
+from aero.db.sight import seen_among
 from aero.error import DatabaseUnavailableError
 from aero.runs import presence
 from aero.types import Json, Step
@@ -160,7 +161,7 @@ class _Workspace:
             labels=["flow", "status"],
         )
         counted = self._counted(tx)
-        seen = flow_queries.seen_among(tx, {f for f, _, _ in counted if f is not None})
+        seen = seen_among(tx, Flow, {f for f, _, _ in counted if f is not None})
         sums: Sums[tuple[str, str]] = Sums()
         for flow_id, status, count in counted:
             label = flow_id if flow_id is not None and flow_id in seen else OTHERS

@@ -41,30 +41,13 @@ _HEAD = (
 )
 
 
-def claim(
-    tx: Connection,
-    *,
-    now: datetime,
-    lease_expires: datetime,
-    claim_id: str,
-    claimed_by: str,
-    endpoints: Collection[str],
-    limit: int,
-) -> list[Row[Any]]:
+def claim(tx: Connection, **claim: Any) -> list[Row[Any]]:
     """Take up to `limit` runs that may start, best first, in one statement.
 
-    It takes none where a limit may apply: `limits.apply` then says so.
+    It takes none where a limit may apply: `limits.apply` then says so. The arguments
+    are those of `_claim`.
     """
-    return _claim(
-        tx,
-        _CLAIM,
-        now=now,
-        lease_expires=lease_expires,
-        claim_id=claim_id,
-        claimed_by=claimed_by,
-        endpoints=endpoints,
-        limit=limit,
-    )
+    return _claim(tx, _CLAIM, **claim)
 
 
 def claim_unlimited(tx: Connection, **claim: Any) -> list[Row[Any]]:

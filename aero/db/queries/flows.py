@@ -85,7 +85,7 @@ def rule(row: Any) -> FlowRule:
     )
 
 
-_RULES = select(
+_RULE = (
     Flow.id,
     Flow.policy,
     Flow.kwargs,
@@ -93,7 +93,8 @@ _RULES = select(
     Flow.max_running,
     Flow.notify,
     Flow.enabled,
-).where(Flow.id.in_(_IDS), Flow.deleted_at.is_(None))
+)
+_RULES = select(*_RULE).where(Flow.id.in_(_IDS), Flow.deleted_at.is_(None))
 
 
 def get(tx: Connection, flow_id: str) -> Row[Any] | None:
@@ -115,15 +116,6 @@ def get_many(tx: Connection, flow_ids: Collection[str]) -> list[Row[Any]]:
     """Return flows' whole rows, of deleted ones too, by id."""
     own = select(*Flow.__table__.c).where(Flow.id.in_(list(flow_ids)))
     return list(tx.execute(own.order_by(Flow.id)))
-
-
-def seen_among(tx: Connection, flow_ids: Collection[str]) -> Collection[str]:
-    """Return which of these flows the viewer sees, deleted ones too."""
-    seen = visible(tx, Flow)
-    if not seen:
-        return flow_ids
-    own = select(Flow.id).where(Flow.id.in_(list(flow_ids)), *seen)
-    return set(tx.execute(own).scalars())
 
 
 def candidates(tx: Connection, flow_ids: Collection[str]) -> list[Candidate]:
@@ -259,13 +251,7 @@ def due(tx: Connection, now: datetime, limit: int) -> list[Row[Any]]:
     return list(
         tx.execute(
             select(
-                Flow.id,
-                Flow.policy,
-                Flow.kwargs,
-                Flow.priority,
-                Flow.max_running,
-                Flow.notify,
-                Flow.enabled,
+                *_RULE,
                 Flow.timer,
                 Flow.cron,
                 Flow.timezone,

@@ -327,15 +327,6 @@ def counts(tx: Connection) -> dict[str, int]:
     return {status: count for status, count in rows}  # noqa: C416 -- rows, not pairs
 
 
-def seen_among(tx: Connection, run_ids: Collection[str]) -> Collection[str]:
-    """Return which of these runs the viewer sees."""
-    seen = visible(tx, Run)
-    if not seen:
-        return run_ids
-    own = select(Run.id).where(Run.id.in_(list(run_ids)), *seen)
-    return set(tx.execute(own).scalars())
-
-
 def any_pending(tx: Connection) -> bool:
     """Whether a run waits at all."""
     return tx.execute(_ANY_PENDING).first() is not None

@@ -8,8 +8,10 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from tests.conftest import lacking
 
 _CONF = """
 listen_addresses = '127.0.0.1'
@@ -97,6 +99,17 @@ def cluster() -> Iterator[Cluster]:
     finally:
         _end(folder)
         shutil.rmtree(folder)
+
+
+@contextmanager
+def private_cluster() -> Iterator[Cluster]:
+    """Likewise; without PostgreSQL's programs the test is skipped, or fails."""
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(cluster())
+        except FileNotFoundError as error:
+            lacking(f"There is no PostgreSQL to start and stop: {error}.")
+        yield found
 
 
 def _end(folder: Path) -> None:

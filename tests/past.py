@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from aero import AeroOutput
@@ -11,6 +13,7 @@ from aero.auth.base import EVERYTHING, Identity
 from aero.testing import make_app
 from tests import scenarios
 from tests.conftest import Publisher
+from tests.loopback import loopback
 
 
 def size(cases):
@@ -78,3 +81,12 @@ class History:
         """Return the workspace copied to another folder, for a test to change."""
         shutil.copytree(self.home, folder)
         return History(folder, self.publisher)
+
+
+@contextmanager
+def lived_through(folder: Path) -> Iterator[History]:
+    """Give a workspace that has seen everything, while its sources are published."""
+    with loopback() as server:
+        history = History(folder / "home", Publisher(server))
+        history.live(folder / "sweep.json")
+        yield history

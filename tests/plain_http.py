@@ -1,11 +1,15 @@
 """A plain HTTP client for tests: no retries, no redirects, nothing made nicer."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import urllib3
+
+from aero.app import Aero
+from aero.server.serving import serving
 
 
 @dataclass(frozen=True)
@@ -55,3 +59,12 @@ class PlainHttp:
             method, self.url + path, body=body, headers=given, redirect=False
         )
         return Reply(answer.status, answer.headers, answer.data)
+
+
+@contextmanager
+def plainly_served(app: Aero) -> Iterator[PlainHttp]:
+    """Serve a workspace whose runs others execute; give a client of the server."""
+    with serving(app, api_only=True) as url:
+        http = PlainHttp(url)
+        yield http
+        http.close()

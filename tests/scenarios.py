@@ -1,13 +1,14 @@
 """Functions and short cuts for scenarios that go through the public API."""
 
 import textwrap
-from concurrent.futures import Executor, Future
+import threading
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, select
 
-from aero import Aero, AeroOutput
+from aero import Aero, AeroOutput, scheduling
 from aero.db.base import Base
 from aero.testing import make_app
 
@@ -111,6 +112,18 @@ def another(app: Aero, **options: Any) -> Aero:
     settings = app.settings
     options.setdefault("database_url", settings.database_url)
     return make_app(settings.home, **options)
+
+
+def ticked_at_once(*apps: Aero) -> list[int]:
+    """Tick several workspaces in threads that begin together; return what was due."""
+    barrier = threading.Barrier(len(apps))
+
+    def go(app: Aero) -> int:
+        barrier.wait()
+        return scheduling.tick(app.db)
+
+    with ThreadPoolExecutor(len(apps)) as pool:
+        return sorted(pool.map(go, apps))
 
 
 def made(flow: dict[str, Any]) -> str:

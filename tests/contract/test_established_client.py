@@ -9,17 +9,14 @@ import pytest
 
 from aero import AeroOutput
 from aero.app import Aero
-from aero.server.serving import serving
 from tests.conftest import Publisher
-from tests.plain_http import PlainHttp
+from tests.plain_http import PlainHttp, plainly_served
 
 
 @pytest.fixture
 def server(sqlite_app: Aero) -> Iterator[PlainHttp]:
-    with serving(sqlite_app, api_only=True) as url:
-        http = PlainHttp(url)
+    with plainly_served(sqlite_app) as http:
         yield http
-        http.close()
 
 
 def copied(cases, mark=""):

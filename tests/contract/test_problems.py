@@ -11,18 +11,15 @@ from aero.app import Aero
 from aero.client import AeroClient
 from aero.error import InvalidValueError, NotFoundError
 from aero.server.body_limit import LIMIT
-from aero.server.serving import serving
-from tests.plain_http import PlainHttp, Reply
+from tests.plain_http import PlainHttp, Reply, plainly_served
 
 JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
 def server(app: Aero) -> Iterator[PlainHttp]:
-    with serving(app, api_only=True) as url:
-        http = PlainHttp(url)
+    with plainly_served(app) as http:
         yield http
-        http.close()
 
 
 def is_problem(reply: Reply, status: int) -> bool:

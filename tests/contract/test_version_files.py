@@ -14,10 +14,9 @@ from aero.app import Aero
 from aero.client import AeroClient
 from aero.error import StorageError
 from aero.hashing import sha256_text
-from aero.server.serving import serving
 from aero.testing import make_app
 from tests.conftest import Publisher
-from tests.plain_http import PlainHttp, Reply
+from tests.plain_http import PlainHttp, Reply, plainly_served
 
 TEXT = "0123456789"
 ETAG = f'"{sha256_text(TEXT)}"'
@@ -32,10 +31,8 @@ def app(tmp_path: Path) -> Iterator[Aero]:
 
 @pytest.fixture
 def server(app: Aero) -> Iterator[PlainHttp]:
-    with serving(app, api_only=True) as url:
-        http = PlainHttp(url)
+    with plainly_served(app) as http:
         yield http
-        http.close()
 
 
 def publish(app: Aero, publisher: Publisher, name: str, content: str | bytes) -> Any:

@@ -10,7 +10,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,7 @@ from aero.app import Aero
 from aero.db.models import DataVersion, Provenance, Run, RunTrigger
 from aero.error import DatabaseUnavailableError
 from aero.testing import make_app
-from tests.cluster import Cluster, cluster
-from tests.conftest import lacking
+from tests.cluster import Cluster, private_cluster
 from tests.faults.outage_functions import copy, draw, idle
 from tests.invariants import check_invariants
 from tests.proxy import proxy
@@ -37,11 +35,7 @@ BEGAN, ENDED = "it is tried until it does", "answers again"
 @pytest.fixture
 def server() -> Iterator[Cluster]:
     """A PostgreSQL that only this test uses."""
-    with ExitStack() as stack:
-        try:
-            found = stack.enter_context(cluster())
-        except FileNotFoundError as error:
-            lacking(f"There is no PostgreSQL to start and kill: {error}.")
+    with private_cluster() as found:
         yield found
 
 

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ import urllib3
 from aero.db.outages import Outages
 from aero.server.serving import serving
 from aero.testing import make_app
-from tests.cluster import Cluster, cluster
-from tests.conftest import lacking
+from tests.cluster import Cluster, private_cluster
+from tests.waiting import until
 
 THREADS = 40
 """How many requests Starlette answers at once."""
@@ -24,11 +24,7 @@ THREADS = 40
 @pytest.fixture
 def server() -> Iterator[Cluster]:
     """A PostgreSQL that only this test uses."""
-    with ExitStack() as stack:
-        try:
-            found = stack.enter_context(cluster())
-        except FileNotFoundError as error:
-            lacking(f"There is no PostgreSQL to stop and start: {error}.")
+    with private_cluster() as found:
         yield found
 
 
@@ -39,12 +35,6 @@ def stuck(pool: urllib3.PoolManager, url: str) -> bool:
     except urllib3.exceptions.ReadTimeoutError:
         return True
     return False
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
 
 
 def test_it_says_so_at_once_and_goes_on(
@@ -76,7 +66,7 @@ def test_it_says_so_at_once_and_goes_on(
         held = [threading.Thread(target=get, args=["/data"]) for _ in range(THREADS)]
         for thread in held:
             thread.start()
-        until(lambda: stuck(pool, f"{url}/health/ready"))
+        until(lambda: stuck(pool, f"{url}/health/ready"), seconds=30)
         assert get("/health/live").status == 200
 
         server.start()

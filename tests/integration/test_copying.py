@@ -26,19 +26,14 @@ from aero.db.session import Database
 from aero.error import ConflictError, InvalidValueError, NotFoundError, SchemaError
 from aero.testing import EPOCH
 from tests import scenarios
-from tests.conftest import Publisher
 from tests.databases import Postgres
 from tests.invariants import check_invariants
-from tests.loopback import loopback
-from tests.past import History
+from tests.past import History, lived_through
 
 
 @pytest.fixture(scope="module")
 def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
-    with loopback() as server:
-        folder = tmp_path_factory.mktemp("past")
-        history = History(folder / "home", Publisher(server))
-        history.live(folder / "sweep.json")
+    with lived_through(tmp_path_factory.mktemp("past")) as history:
         yield history
 
 

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 
 import psutil
@@ -24,6 +23,7 @@ from aero.demo.publisher import Publisher
 from aero.demo.series import published_rows
 from aero.demo.state import FIRST_WEEK, State, load_state
 from aero.error import AeroError, ConfigError, ConflictError
+from tests.waiting import until
 
 NAMES = ["cholera_deaths", "diarrhoea_deaths", "cholera_rt", "diarrhoea_rt", "figure"]
 REASON = "the demo's source is gone; aero demo --serve brings it back"
@@ -159,17 +159,10 @@ def test_the_printed_commands_work_in_a_new_shell(first, tmp_path):
         start_new_session=True,
     ) as served:
         url = f"http://127.0.0.1:{load_state(home).port}/cholera.csv"
-        wait_until(lambda: answers(url) or served.poll() is not None)
+        until(lambda: answers(url) or served.poll() is not None)
         os.killpg(served.pid, signal.SIGTERM)
         assert "flows are paused" in served.communicate(timeout=60)[0]
     assert_at_rest(home)
-
-
-def wait_until(holds, timeout=60.0):
-    deadline = time.monotonic() + timeout
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def answers(url):
@@ -189,10 +182,10 @@ def test_serve_brings_source_and_flows_back_until_it_is_ended(first, monkeypatch
     def end_it():
         url = f"http://127.0.0.1:{state.port}/cholera.csv"
         try:
-            wait_until(lambda: answers(url))
-            wait_until(lambda: load_state(home).week > state.week)
+            until(lambda: answers(url))
+            until(lambda: load_state(home).week > state.week)
             with opened(home) as app:
-                wait_until(lambda: newest(app)["figure"] > 3)
+                until(lambda: newest(app)["figure"] > 3)
                 seen.extend(f["enabled"] for f in app.list_metadata("flow"))
         finally:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -217,7 +210,7 @@ def test_a_killed_demo_is_continued_by_the_next(tmp_path):
         env={**os.environ, "AERO_HOME": str(home)},
         stdout=subprocess.DEVNULL,
     ) as killed:
-        wait_until(lambda: (home / "figure.png").exists() or killed.poll() is not None)
+        until(lambda: (home / "figure.png").exists() or killed.poll() is not None)
         killed.kill()
     assert killed.returncode == -signal.SIGKILL
     week = load_state(home).week
@@ -283,7 +276,7 @@ def test_an_interrupted_demo_pauses_its_flows_too(first, monkeypatch):
 
     def interrupt(demo):
         os.kill(os.getpid(), signal.SIGINT)
-        wait_until(demo.stop.is_set)
+        until(demo.stop.is_set)
 
     monkeypatch.setattr(session.Demo, "await_unchanged", interrupt)
     code, shown = run(home)

@@ -41,10 +41,8 @@ from aero.doctor import CHECKS, Diagnosis
 from aero.error import NotFoundError, SchemaError
 from aero.storage import LocalStorage
 from aero.storage.base import address
-from tests.conftest import Publisher
 from tests.databases import Postgres
-from tests.loopback import loopback
-from tests.past import History
+from tests.past import History, lived_through
 
 MISSING = str(UUID(int=1))
 NOW = datetime.now(UTC)
@@ -53,10 +51,7 @@ LONG_AGO = NOW - timedelta(days=1)
 
 @pytest.fixture(scope="module")
 def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
-    with loopback() as server:
-        folder = tmp_path_factory.mktemp("past")
-        history = History(folder / "home", Publisher(server))
-        history.live(folder / "sweep.json")
+    with lived_through(tmp_path_factory.mktemp("past")) as history:
         yield history
 
 

@@ -36,6 +36,7 @@ from tests.conftest import Publisher
 from tests.loopback import Answer, Loopback, loopback
 from tests.mail_server import Mailbox, mail_server
 from tests.scenarios import another, tick, written
+from tests.waiting import until
 
 SECRET = "s3cr3t"
 
@@ -533,10 +534,7 @@ def test_a_receiver_that_hangs_holds_up_nothing(
         assert "did not answer in 0.2 s" in undelivered["error"]
         # What it takes after all is not sent again.
         release.set()
-        for _ in range(500):
-            if all(notice.sent_at for notice in stored(app)):
-                break
-            threading.Event().wait(0.02)
+        until(lambda: all(notice.sent_at for notice in stored(app)))
         assert app.status()["notices_undelivered"] == 0
 
 
@@ -709,10 +707,7 @@ def test_one_process_fails_and_another_one_tells(
     with another(flaky.app) as telling:
         telling.start()
         flaky.app.run_flow(flaky.id)
-        for _ in range(500):
-            if receiver.told:
-                break
-            threading.Event().wait(0.02)
+        until(lambda: receiver.told)
         telling.run_until_idle(30)
         telling.stop(grace=5)
     assert receiver.kinds == ["failed"]
@@ -730,10 +725,7 @@ def test_the_process_in_which_it_fails_tells_at_once(
         flaky.file.write_text("no good")
         app.start()
         app.run_flow(flaky.id)
-        for _ in range(500):
-            if receiver.told:
-                break
-            threading.Event().wait(0.02)
+        until(lambda: receiver.told)
         app.stop(grace=5)
     assert receiver.kinds == ["failed"]
 
@@ -753,10 +745,7 @@ def test_told_to_stop_it_lets_what_is_under_way_end(
         flaky.file.write_text("no good")
         app.start()
         app.run_flow(flaky.id)
-        for _ in range(500):
-            if receiver.told:
-                break
-            threading.Event().wait(0.02)
+        until(lambda: receiver.told)
         threading.Timer(0.2, release.set).start()
         app.stop(grace=10)
         (notice,) = stored(app)

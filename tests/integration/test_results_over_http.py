@@ -20,7 +20,7 @@ from aero.tokens import Tokens
 from tests.chains import holding, payload_of, running, worked
 from tests.conftest import Publisher
 from tests.invariants import check_invariants
-from tests.plain_http import PlainHttp
+from tests.plain_http import PlainHttp, plainly_served
 from tests.scenarios import analysis, counts, length, made, source, statuses
 
 # What an engine would run on another machine, one step after the other.
@@ -141,10 +141,8 @@ def counting(sqlite_app: Aero, publisher: Publisher) -> dict[str, Any]:
 
 @pytest.fixture
 def server(sqlite_app: Aero) -> Iterator[PlainHttp]:
-    with serving(sqlite_app, api_only=True) as url:
-        plain = PlainHttp(url)
-        yield plain
-        plain.close()
+    with plainly_served(sqlite_app) as http:
+        yield http
 
 
 def test_the_route(server: PlainHttp, sqlite_app: Aero, counting: Any) -> None:

@@ -12,7 +12,7 @@ from aero import scheduling
 from aero.engine import Engine
 from aero.scheduling import Scheduler, tick
 from aero.testing import make_app
-from tests.scenarios import another, statuses
+from tests.scenarios import another, statuses, ticked_at_once
 from tests.scenarios import tick as nothing
 
 
@@ -81,19 +81,7 @@ def test_two_schedulers_tick_a_flow_once(app, clock):
         flow = timed(app, timer_delay=60)
         app.run_until_idle(10)
         clock.advance(60)
-        barrier = threading.Barrier(2)
-        ticked = []
-
-        def go(each):
-            barrier.wait()
-            ticked.append(tick(each.db))
-
-        threads = [threading.Thread(target=go, args=(each,)) for each in (app, two)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert sorted(ticked) == [0, 1]
+        assert ticked_at_once(app, two) == [0, 1]
         two.run_until_idle(10)
         assert statuses(app, flow) == ["SUCCEEDED", "SUCCEEDED"]
 

@@ -1,6 +1,5 @@
 """A slow poll makes good what a lost notification would have told."""
 
-import threading
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +15,7 @@ from aero.scheduling import tick
 from aero.testing import FrozenClock, make_app
 from tests.conftest import Publisher
 from tests.invariants import check_invariants
-from tests.scenarios import another, statuses
+from tests.scenarios import another, statuses, ticked_at_once
 
 HOUR = timedelta(hours=1)
 
@@ -255,19 +254,7 @@ def test_two_schedulers_poll_a_source_once(
         app.add_type_url("T", url)
     with another(app, clock=clock) as two:
         clock.advance(HOUR)
-        barrier = threading.Barrier(2)
-        ticked = []
-
-        def go(each: Aero) -> None:
-            barrier.wait()
-            ticked.append(tick(each.db))
-
-        threads = [threading.Thread(target=go, args=(each,)) for each in (app, two)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert sorted(ticked) == [0, 1]
+        assert ticked_at_once(app, two) == [0, 1]
     assert len(list(app.list_runs())) == 5
 
 

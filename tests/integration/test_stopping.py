@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from aero import engine
 from aero.testing import make_app
 from tests.executors import Held
+from tests.waiting import until
 
 WORKERS = 2
 LONG = 60
@@ -49,13 +49,6 @@ def app(tmp_path, held):
             app.run_flow(flow["id"], wait=False)
         yield app
         held.forget()
-
-
-def until(condition):
-    deadline = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def statuses(app):

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from aero.runs import presence
 from aero.runs.dispatch import Dispatcher
 from aero.testing import make_app
 from tests.scenarios import tick
+from tests.waiting import until
 
 PATIENCE = 60
 NEVER = 600.0
@@ -95,13 +96,6 @@ def worker(app: Aero, *, deaf: bool = False) -> Iterator[None]:
         process.wait(20)
 
 
-def until(holds: Callable[[], Any], pause: float = 0.02) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(pause)
-
-
 def moment(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
@@ -148,7 +142,7 @@ def test_a_flow_registered_here_is_ticked_elsewhere(app: Aero) -> None:
             timer = {"policy": "TIMER", "timer_delay": 1 + number / 20}
             made = flow_of(app, numbered, number=number, **timer)
             due[made["id"]] = moment(made["next_due"])
-        until(lambda: all(len(list(app.list_runs(f))) > 1 for f in due), 0.2)
+        until(lambda: all(len(list(app.list_runs(f))) > 1 for f in due), pause=0.2)
     lags = []
     for each, planned in due.items():
         runs = sorted(app.list_runs(each), key=lambda run: run["created_at"])
@@ -168,7 +162,7 @@ def test_a_run_cancelled_here_is_killed_elsewhere(app: Aero, tmp_path: Path) -> 
             pid = int(told.read_text())
             told.unlink()
             cancelled = app.cancel_run(run)
-            until(lambda pid=pid: _gone(pid), 0.001)
+            until(lambda pid=pid: _gone(pid), pause=0.001)
             kills.append(time.time() - moment(cancelled["finished_at"]))
     report("cancel here to the end of its process elsewhere", kills)
 
